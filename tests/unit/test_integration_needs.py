@@ -20,7 +20,7 @@ ALL = ("wandb", "mlflow-skinny", "tensorboardX")
         ([], {"WANDB_API_KEY": "k"}, []),
     ],
 )
-def test_a_worker_serves_what_has_its_package_and_its_credentials(
+def test_a_worker_serves_integrations_with_their_package_and_credentials(
     installed: Collection[str], environment: Mapping[str, str], expected: list[str]
 ) -> None:
     assert served(installed, environment) == expected

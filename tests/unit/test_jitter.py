@@ -1,4 +1,4 @@
-"""Polls, heartbeats and retries of many processes do not keep step."""
+"""Checks that polls, heartbeats and retries of many processes do not happen at the same time."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ COUNT = 100
 
 
 class Waits:
-    """An event that notes what is waited for, and is set after so many waits."""
+    """An event that records its waits, and is set after COUNT of them."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -36,17 +36,17 @@ def assert_jittered(waits: list[float], seconds: float) -> None:
 
 
 @pytest.mark.parametrize("jittered", [of_the_server, of_the_client])
-def test_a_fifth_more_or_less(jittered: Callable[[float], float]) -> None:
+def test_a_wait_varies_by_a_fifth(jittered: Callable[[float], float]) -> None:
     assert_jittered([jittered(10) for _ in range(COUNT)], 10)
 
 
-def test_the_dispatchers_duties() -> None:
+def test_the_dispatchers_duties_are_jittered() -> None:
     waits: Any = Waits()
     repeat_duty(lambda: None, 5, waits)
     assert_jittered(waits.seconds, 5)
 
 
-def test_a_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_heartbeat_is_jittered(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: Any = Waits()
     sessions: Any = None
     heartbeat = Heartbeat(sessions, Claim("proj-1", "ftjob-1", 1, ""), 60, 10)
@@ -56,7 +56,7 @@ def test_a_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_jittered(waits.seconds, 10)
 
 
-def test_a_light_workers_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_renewals_of_a_light_workers_lease_are_jittered(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: Any = Waits()
     lease = Lease(lambda: True, 60, waits)
     monkeypatch.setattr(lease, "_ended", waits)
@@ -64,7 +64,7 @@ def test_a_light_workers_lease(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_jittered(waits.seconds, 60 / RENEWALS_A_LEASE)
 
 
-def test_a_client_that_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retries_of_a_refused_client_are_jittered(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
     monkeypatch.setattr("time.sleep", waits.append)
     outage = Outage()

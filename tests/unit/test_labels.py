@@ -1,4 +1,4 @@
-"""Labels as operators write them, and the error that a wrong one makes."""
+"""Reads labels as operators write them, and refuses malformed ones."""
 
 import pytest
 from pydantic import ValidationError
@@ -20,7 +20,7 @@ def test_a_project_may_have_several_values_of_a_key() -> None:
 
 
 @pytest.mark.parametrize("word", ["pool", "pool=", "=a", "pool=a b", "pool=a/b", "pool=a=b", "p" * 64 + "=a"])
-def test_what_is_no_label_keeps_the_process_from_starting(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_malformed_label_prevents_the_start(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUNEWRIGHT_WORKER_LABELS", f"gpu=4090,{word}")
     with pytest.raises(ValidationError, match="is not a label; use the form pool=a,gpu=4090"):
         Settings()

@@ -1,4 +1,4 @@
-"""docs/licenses.md, held against the images that are named and the packages that are installed."""
+"""Compares docs/licenses.md with the images in use and the installed packages."""
 
 import re
 import tomllib
@@ -16,10 +16,12 @@ RESTRICTED = re.compile(r"gpl|sspl|rsal|busl|proprietary|commercial", re.I)
 
 
 def license_of(package: Distribution) -> str:
-    """As its metadata has it, in a line; empty where they are silent."""
+    """Return the licence in the package's metadata in one line; empty if there is none."""
     classifiers = [each for each in package.metadata.get_all("Classifier") or [] if each.startswith("License ::")]
-    told = package.metadata.get("License-Expression") or "; ".join(classifiers) or package.metadata.get("License") or ""
-    return " ".join(told.split())[:200]
+    terms = (
+        package.metadata.get("License-Expression") or "; ".join(classifiers) or package.metadata.get("License") or ""
+    )
+    return " ".join(terms.split())[:200]
 
 
 def test_every_image_is_listed() -> None:
@@ -37,13 +39,13 @@ def test_every_package_with_a_server_is_listed() -> None:
         assert f"| `{re.split('[<>=]', need)[0]}` |" in PAGE
 
 
-def test_what_is_installed_is_free_or_listed() -> None:
-    """A new dependency with other terms, or with none in its metadata, must be looked at and entered on the page."""
+def test_every_installed_package_is_free_or_listed() -> None:
+    """A new dependency with other terms, or with none in its metadata, must be reviewed and added to the page."""
     unlisted = [
-        f"{package.name}: {told or 'no licence in its metadata'}"
+        f"{package.name}: {terms or 'no licence in its metadata'}"
         for package in distributions()
-        for told in [license_of(package)]
-        if RESTRICTED.search(told) or not FREE.search(told)
+        for terms in [license_of(package)]
+        if RESTRICTED.search(terms) or not FREE.search(terms)
         if f"`{re.sub('-part[0-9]+$', '', package.name.lower())}`" not in PAGE
         if not package.name.startswith("nvidia-")
     ]

@@ -1,4 +1,4 @@
-"""Look-ups of names that no name server answers for."""
+"""Looks up names, some of which no name server answers for."""
 
 import socket
 import threading
@@ -17,7 +17,7 @@ ADDRESS = "192.0.2.7"
 
 @pytest.fixture
 def answer(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Until it is set, names that begin with `stuck` resolve to nothing; `none` never has an address."""
+    """Yield an event. Look-ups of names that begin with `stuck` wait for it; `none` has no address."""
     answer = threading.Event()
 
     def getaddrinfo(host: str, *_: Any, **__: Any) -> list[Any]:
@@ -32,7 +32,7 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     answer.set()
 
 
-def get_stuck(lookups: Lookups, project_id: str) -> None:
+def look_up_stuck_name(lookups: Lookups, project_id: str) -> None:
     with pytest.raises(BadTarget) as caught:
         lookups.look_up(project_id, "stuck.example.com", 0.01)
     assert caught.value.code == "host_timeout"
@@ -51,11 +51,11 @@ def test_a_name_is_looked_up(answer: threading.Event) -> None:
 def test_a_look_up_keeps_its_place_until_it_ends(answer: threading.Event) -> None:
     lookups = Lookups(8, 2)
     for _ in range(2):
-        get_stuck(lookups, "a")
+        look_up_stuck_name(lookups, "a")
     began = time.monotonic()
     with pytest.raises(TooManyLookups):
         lookups.look_up("a", "good", 5)
-    assert time.monotonic() - began < 1, "nobody waits for a place"
+    assert time.monotonic() - began < 1, "a look-up must not wait for a place"
     assert lookups.look_up("b", "good", 5)
     answer.set()
     until = time.monotonic() + 5
@@ -71,6 +71,6 @@ def test_a_look_up_keeps_its_place_until_it_ends(answer: threading.Event) -> Non
 def test_all_projects_share_the_places(answer: threading.Event) -> None:
     lookups = Lookups(4, 2)
     for project_id in ("a", "a", "b", "b"):
-        get_stuck(lookups, project_id)
+        look_up_stuck_name(lookups, project_id)
     with pytest.raises(TooManyLookups):
         lookups.look_up("c", "good", 5)

@@ -1,4 +1,4 @@
-"""Which GPU a worker tells of: the one that its training process will see as the first."""
+"""Checks which GPU a worker reports: the first that its training process will see."""
 
 import os
 from pathlib import Path
@@ -66,7 +66,7 @@ def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("none", None),
     ],
 )
-def test_the_first_of_those_that_may_be_seen(
+def test_a_worker_reports_its_first_visible_gpu(
     smi: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, expected: Gpu | None
 ) -> None:
     if visible is not None:
@@ -77,7 +77,7 @@ def test_the_first_of_those_that_may_be_seen(
 @pytest.mark.parametrize(
     ("visible", "expected"), [(None, [FIRST, SECOND]), ("1,0", [SECOND, FIRST]), ("1,7,0", [SECOND]), ("", [])]
 )
-def test_all_that_may_be_seen_are_counted(
+def test_all_visible_gpus_are_found(
     smi: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, expected: list[Gpu]
 ) -> None:
     if visible is not None:
@@ -85,9 +85,7 @@ def test_all_that_may_be_seen_are_counted(
     assert find_gpus() == expected
 
 
-def test_free_memory_is_that_of_the_first_and_is_asked_for_every_half_minute(
-    smi: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_free_memory_of_the_first_gpu_is_read_every_half_minute(smi: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     smi.write_text(FREE)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     memory = FreeMemory("cuda")
@@ -99,24 +97,24 @@ def test_free_memory_is_that_of_the_first_and_is_asked_for_every_half_minute(
     assert FreeMemory("cuda").read_gb() is None
 
 
-def test_free_memory_of_a_part_is_not_told(smi: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_free_memory_of_a_mig_instance_is_not_reported(smi: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-c6d4f1ef")
     assert FreeMemory("cuda").read_gb() is None
 
 
-def test_free_memory_beside_a_cpu_is_the_kernels() -> None:
+def test_free_memory_without_a_gpu_comes_from_the_kernel() -> None:
     free = FreeMemory("cpu").read_gb()
     assert free is not None
     assert 0 < free < 10_000
 
 
-def test_without_a_driver_there_is_none(smi: Path) -> None:
+def test_without_a_driver_there_is_no_gpu(smi: Path) -> None:
     smi.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n")
     assert find_gpu() is None
 
 
-def test_a_worker_that_tells_of_a_gpu_has_its_jobs_trained_there(smi: Path) -> None:
-    """And not on the CPU where torch finds none; a spec that asks for the CPU gets it."""
+def test_a_worker_that_reports_a_gpu_trains_its_jobs_on_it(smi: Path) -> None:
+    """Jobs do not train on the CPU when torch finds no GPU. A spec that asks for the CPU gets it."""
     find_machine.cache_clear()
     try:
         assert find_machine().device == "cuda"
@@ -128,7 +126,7 @@ def test_a_worker_that_tells_of_a_gpu_has_its_jobs_trained_there(smi: Path) -> N
         find_machine.cache_clear()
 
 
-def test_a_training_on_a_gpu_is_told_of_its_memory_and_triton_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_on_a_gpu_gets_the_settings_of_memory_and_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     passed = {"PYTORCH_ALLOC_CONF": "x:1", "CUDA_MPS_PIPE_DIRECTORY": "/mps", "TRITON_CACHE_DIR": "/triton"}
     for name, value in passed.items():
         monkeypatch.setenv(name, value)

@@ -1,4 +1,4 @@
-"""Rows of two files that are the same, found in their sorted hashes: against a plain comparison of all with all."""
+"""Compares the equal rows found in the sorted hashes of two files with a plain comparison of all rows."""
 
 import random
 import tracemalloc
@@ -15,7 +15,7 @@ from worker.inspection.duplicates import Entries
 from worker.inspection.overlap import DamagedHashes, Overlap, fetch_hashes, find_overlap
 
 
-def of_rows(folder: Path, name: str, rows: list[Any]) -> Path:
+def write_hashes(folder: Path, name: str, rows: list[Any]) -> Path:
     path = folder / name
     path.write_bytes(inspect_lines(map(line, rows)).hashes)
     return path
@@ -30,8 +30,8 @@ def pairs(found: Overlap) -> list[tuple[int, int, bool]]:
 
 
 def test_rows_are_paired_by_their_lines(tmp_path: Path) -> None:
-    training = of_rows(tmp_path, "t", text("one", "Two  words", "three", "two words", "one", "four"))
-    validation = of_rows(tmp_path, "v", text("none", "TWO WORDS", "one", "two words", "one", "five"))
+    training = write_hashes(tmp_path, "t", text("one", "Two  words", "three", "two words", "one", "four"))
+    validation = write_hashes(tmp_path, "v", text("none", "TWO WORDS", "one", "two words", "one", "five"))
     found = find_overlap(training, validation, 100)
     assert found.totals.model_dump() == {
         "num_rows": 6,
@@ -41,14 +41,12 @@ def test_rows_are_paired_by_their_lines(tmp_path: Path) -> None:
     }
     (first, near, is_exact), *others = pairs(found)
     assert (first, near in (2, 4), is_exact) == (2, True, False)
-    assert others == [(3, 1, True), (4, 4, True), (5, 1, True)], (
-        "to the letter comes first, and of these the first line"
-    )
+    assert others == [(3, 1, True), (4, 4, True), (5, 1, True)], "an exact row comes first, and of these the first line"
     assert pairs(find_overlap(training, validation, 2)) == pairs(found)[:2]
 
 
 @pytest.mark.parametrize(("training", "validation"), [(0, 3), (3, 0), (0, 0)])
-def test_an_empty_file_holds_nothing(tmp_path: Path, training: int, validation: int) -> None:
+def test_an_empty_file_has_no_overlap(tmp_path: Path, training: int, validation: int) -> None:
     (tmp_path / "t").write_bytes(bytes(24 * training))
     (tmp_path / "v").write_bytes(bytes(24 * validation))
     found = find_overlap(tmp_path / "t", tmp_path / "v", 5)
@@ -56,8 +54,8 @@ def test_an_empty_file_holds_nothing(tmp_path: Path, training: int, validation: 
     assert (found.totals.num_normalised, found.pairs) == (0, [])
 
 
-def some(rng: random.Random, count: int, num_keys: int) -> Entries:
-    """Sorted entries with hashes that come again, the ends of the range among them."""
+def make_entries(rng: random.Random, count: int, num_keys: int) -> Entries:
+    """Make sorted entries with repeated hashes, including the ends of the range."""
     found = []
     for number in range(1, count + 1):
         normalised = rng.choice([0, 2**64 - 1, rng.randrange(num_keys) * (2**64 // num_keys)])
@@ -66,10 +64,10 @@ def some(rng: random.Random, count: int, num_keys: int) -> Entries:
 
 
 @pytest.mark.parametrize("num_keys", [1, 30, 10**9])
-def test_blocks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_keys: int) -> None:
+def test_small_blocks_give_the_same_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_keys: int) -> None:
     monkeypatch.setattr(duplicates, "SPILL_ENTRIES", 7)
     rng = random.Random(num_keys)
-    ours, theirs = some(rng, 400, num_keys), some(rng, 150, num_keys)
+    ours, theirs = make_entries(rng, 400, num_keys), make_entries(rng, 150, num_keys)
     (tmp_path / "t").write_bytes(ours.tobytes())
     (tmp_path / "v").write_bytes(theirs.tobytes())
     found = find_overlap(tmp_path / "t", tmp_path / "v", 20)
@@ -103,7 +101,7 @@ def test_memory_does_not_grow_with_the_files(tmp_path: Path, monkeypatch: pytest
     assert peaks[1] < 1.5 * peaks[0]
 
 
-def test_a_file_that_was_cut_off_is_not_read(tmp_path: Path) -> None:
+def test_a_truncated_file_of_hashes_is_refused(tmp_path: Path) -> None:
     class Store:
         def read(self, key: str, start: int = 0, end: int | None = None) -> Any:
             return iter([bytes(24), bytes(23)])
@@ -112,8 +110,8 @@ def test_a_file_that_was_cut_off_is_not_read(tmp_path: Path) -> None:
         fetch_hashes(Store(), "key", tmp_path / "cut")
 
 
-def test_the_events_sentence_names_the_first_lines(tmp_path: Path) -> None:
-    training = of_rows(tmp_path, "t", text(*map(str, range(30))))
+def test_the_events_message_names_the_first_lines(tmp_path: Path) -> None:
+    training = write_hashes(tmp_path, "t", text(*map(str, range(30))))
     totals, shown = find_overlap(training, training, 2)
     event = ValidationOverlap(**totals.model_dump(), pairs=shown)
     assert event.message == (

@@ -15,10 +15,10 @@ instants = st.datetimes(min_value=datetime(1970, 1, 1), max_value=datetime(2200,
 
 
 @given(instants, st.just("ftjob").map(lambda _: new_id("ftjob")))
-def test_a_cursor_survives_the_way_to_the_client_and_back(created_at: datetime, id: str) -> None:
+def test_a_cursor_survives_the_round_trip_to_the_client(created_at: datetime, id: str) -> None:
     text = Cursor(created_at, id).encode()
     assert Cursor.decode(text) == Cursor(created_at, id)
-    assert set(text) <= set(string.ascii_letters + string.digits + "-_"), "it needs quoting in a URL"
+    assert set(text) <= set(string.ascii_letters + string.digits + "-_"), "a cursor must need no quoting in a URL"
 
 
 def test_a_cursor_is_exact_to_the_microsecond() -> None:
@@ -36,13 +36,13 @@ def test_any_text_is_a_cursor_or_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "!", "å", "MTIz", "LmZpbGUtMA", "OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTkuYQ", "AA=="])
-def test_what_is_no_cursor_is_refused(text: str) -> None:
-    """Nothing, no base64, not ASCII, no id, no instant, an instant past the calendar, binary."""
+def test_a_malformed_cursor_is_refused(text: str) -> None:
+    """Covers no text, not base64, not ASCII, no id, no instant, an instant past the calendar, and binary."""
     with pytest.raises(InvalidCursor):
         Cursor.decode(text)
 
 
-def test_ids_name_their_noun() -> None:
+def test_an_id_begins_with_its_noun() -> None:
     id = new_id("file")
     assert is_id(id, "file")
     assert not is_id(id, "ftjob")

@@ -1,4 +1,4 @@
-"""The worker's poll must outlive whatever a look raises: it is what starts jobs when no wake-up comes."""
+"""Checks that the worker's poll survives any exception: it starts jobs when no wake-up arrives."""
 
 import os
 import subprocess
@@ -22,8 +22,8 @@ assert len(looks) == 3
 """
 
 
-def test_a_look_that_fails_is_looked_again() -> None:
-    """In a process of its own, because the event that ends the poll is the worker's own."""
+def test_a_failed_look_is_repeated() -> None:
+    """Run in a separate process, because the poll ends by the event of the whole worker."""
     environment = os.environ | {"TUNEWRIGHT_POLL_SECONDS": "0.01"}
     root = Path(__file__).parents[2]
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""README.md against the code that it tells of."""
+"""Compares README.md with the code."""
 
 import json
 import re
@@ -18,7 +18,7 @@ PAGE = (ROOT / "README.md").read_text()
 SHELL = "".join(re.findall(r"```sh\n(.*?)```", PAGE, re.S)).replace("\\\n", " ")
 
 
-def test_every_route_is_there() -> None:
+def test_every_route_of_the_readme_exists() -> None:
     paths = create_app(Settings()).openapi()["paths"]
     found = re.findall(r"(?:\$URL|`(?:GET|POST) )(/[^\s`?\"]+)", PAGE)
     assert len(found) >= 8
@@ -26,13 +26,13 @@ def test_every_route_is_there() -> None:
         assert re.sub(r"/[a-z]+-…", "/{id}", path) in {re.sub(r"\{\w+\}", "{id}", known) for known in paths}, path
 
 
-def test_the_job_is_a_valid_spec() -> None:
+def test_the_job_of_the_readme_is_a_valid_spec() -> None:
     (body,) = re.findall(r"\$URL/jobs -d '(\{.*?\})'", PAGE, re.S)
     spec = json.loads(body.replace("file-…", "file-" + "0" * 24))
     assert JobSpec.model_validate(spec).method == "qlora"
 
 
-def test_every_command_is_there() -> None:
+def test_every_command_of_the_readme_exists() -> None:
     root: Any = typer.main.get_command(command_line)
     words = re.findall(r"`tunewright ([a-z][a-z -]+)`", PAGE)
     words += [
@@ -47,7 +47,7 @@ def test_every_command_is_there() -> None:
             command = command.commands[word]
 
 
-def test_every_make_target_is_there() -> None:
+def test_every_make_target_of_the_readme_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
     named = set(re.findall(r"(?:^|`)make ([a-z-]+)", PAGE, re.M))
     assert {"demo", "test", "up", "fuzz"} <= named <= targets

@@ -1,4 +1,4 @@
-"""Tests pass too where they are started by `nohup`, or in the background of a script."""
+"""Checks that tests also pass when they are started by `nohup`, or in the background of a script."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-HEAR = """
+SCRIPT = """
 import signal, subprocess, sys
 from tests.fixtures.signals import let_children_hear
 let_children_hear()
@@ -20,9 +20,9 @@ print(child.wait())
 
 
 @pytest.mark.parametrize("name", ["INT", "HUP"])
-def test_what_is_started_hears_what_the_run_ignores(name: str) -> None:
+def test_a_child_receives_the_signals_that_the_run_ignores(name: str) -> None:
     ignoring = f"trap '' {name}; exec \"$@\""
     number = {"INT": 2, "HUP": 1}[name]
-    command = ["sh", "-c", ignoring, "sh", sys.executable, "-c", HEAR, str(number)]
+    command = ["sh", "-c", ignoring, "sh", sys.executable, "-c", SCRIPT, str(number)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert int(done.stdout) == -number

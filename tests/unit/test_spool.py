@@ -1,4 +1,4 @@
-"""The file in which metric points wait."""
+"""Checks the file in which metric points wait."""
 
 import resource
 import signal
@@ -53,8 +53,8 @@ def drain(spool: Spool) -> list[MetricPoint]:
 
 
 @contextmanager
-def no_file_beyond(size: int) -> Iterator[None]:
-    """A disk that takes no more: the kernel refuses to let any file of this process grow beyond."""
+def full_disk(size: int) -> Iterator[None]:
+    """Simulate a full disk: the kernel lets no file of this process grow beyond `size`."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -70,7 +70,7 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
     created.close()
 
 
-def test_points_come_back_in_batches_and_the_file_is_empty_then(spool: Spool, tmp_path: Path) -> None:
+def test_points_are_read_in_batches_until_the_file_is_empty(spool: Spool, tmp_path: Path) -> None:
     put = points(1, 2 * BATCH + 7)
     append(spool, *put)
     assert (tmp_path / FILE_NAME).stat().st_size > 0
@@ -79,8 +79,8 @@ def test_points_come_back_in_batches_and_the_file_is_empty_then(spool: Spool, tm
     assert (tmp_path / FILE_NAME).stat().st_size == 0
 
 
-def test_a_long_file_costs_no_more_memory_than_a_batch(tmp_path: Path) -> None:
-    """An outage makes it grow to any length."""
+def test_a_long_file_needs_no_more_memory_than_a_batch(tmp_path: Path) -> None:
+    """An outage can make the file any length."""
     put = points(1, BATCH)
     lines = b"".join(point.model_dump_json().encode() + b"\n" for point in put)
     (tmp_path / FILE_NAME).write_bytes(lines * 100)
@@ -95,10 +95,10 @@ def test_a_long_file_costs_no_more_memory_than_a_batch(tmp_path: Path) -> None:
         found.close()
     assert batch.points == put
     assert batch.num_bytes == len(lines)
-    assert peak < 20 * len(lines), "the points themselves take most of it"
+    assert peak < 20 * len(lines), "the points take most of the memory"
 
 
-def test_a_batch_of_long_lines_comes_whole(spool: Spool) -> None:
+def test_a_batch_of_long_lines_is_complete(spool: Spool) -> None:
     at = datetime.now(UTC)
     values = {f"a name as long as the child may say {n}": n / 3 for n in range(30)}
     put = [MetricPoint(attempt=1, number=n, step=n, measured_at=at, values=values) for n in range(1, BATCH + 2)]
@@ -110,8 +110,8 @@ def test_a_batch_of_long_lines_comes_whole(spool: Spool) -> None:
     assert drain(spool) == put[BATCH:]
 
 
-def test_what_is_not_dropped_is_told_again_and_not_read_again(spool: Spool) -> None:
-    """An outage of half an hour is 1,800 tries to store it."""
+def test_a_batch_that_is_not_dropped_is_returned_again_without_reading(spool: Spool) -> None:
+    """In an outage of half an hour, the worker tries 1,800 times to store it."""
     put = points(1, BATCH + 1)
     append(spool, *put[:3])
     batch = spool.peek()
@@ -121,7 +121,7 @@ def test_what_is_not_dropped_is_told_again_and_not_read_again(spool: Spool) -> N
     assert drain(spool) == put[3:]
 
 
-def test_points_that_come_meanwhile_are_kept(spool: Spool) -> None:
+def test_points_added_after_a_peek_are_kept(spool: Spool) -> None:
     first, second = points(1, 3), points(4, 5)
     append(spool, *first)
     batch = spool.peek()
@@ -130,31 +130,31 @@ def test_points_that_come_meanwhile_are_kept(spool: Spool) -> None:
     assert drain(spool) == second
 
 
-def test_a_full_disk_costs_no_point_and_leaves_no_half_line(spool: Spool, tmp_path: Path) -> None:
+def test_a_full_disk_loses_no_point_and_leaves_no_partial_line(spool: Spool, tmp_path: Path) -> None:
     put = points(1, 30)
     append(spool, *put[:10])
     size = (tmp_path / FILE_NAME).stat().st_size
-    with no_file_beyond(size + 150):
+    with full_disk(size + 150):
         append(spool, *put[10:20])
     content = (tmp_path / FILE_NAME).read_bytes()
     assert content.endswith(b"\n")
     assert size <= len(content) <= size + 150
     batch = spool.peek()
     assert batch.points == put[:20], "from the file and from memory"
-    append(spool, *put[20:])  # all of it goes to the file now
+    append(spool, *put[20:])  # all points go to the file now
     assert (tmp_path / FILE_NAME).read_bytes().count(b"\n") == 30
     spool.drop(batch)
     assert drain(spool) == put[20:]
 
 
-def test_a_writer_that_was_killed_leaves_what_it_had_written(tmp_path: Path) -> None:
+def test_points_of_a_killed_writer_are_found(tmp_path: Path) -> None:
     writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE)
     with writer:
         assert writer.stdout is not None
         assert writer.stdout.readline() == b"written\n"
-        assert Spool.find_abandoned(tmp_path) is None, "its writer lives"
+        assert Spool.find_abandoned(tmp_path) is None, "its writer is alive"
         writer.send_signal(signal.SIGSTOP)
-        assert Spool.find_abandoned(tmp_path) is None, "it may wake"
+        assert Spool.find_abandoned(tmp_path) is None, "its writer may continue"
         writer.kill()
     found = Spool.find_abandoned(tmp_path)
     assert found is not None
@@ -163,7 +163,7 @@ def test_a_writer_that_was_killed_leaves_what_it_had_written(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("torn", [b'{"attempt":1,"numb', b"\0\0\0\0", b"\0\0\0\0\n"])
-def test_a_line_cut_short_hides_no_other(tmp_path: Path, torn: bytes) -> None:
+def test_a_truncated_line_hides_no_other_line(tmp_path: Path, torn: bytes) -> None:
     put = points(1, 3)
     lines = b"".join(point.model_dump_json().encode() + b"\n" for point in put)
     (tmp_path / FILE_NAME).write_bytes(lines + torn)
@@ -174,5 +174,5 @@ def test_a_line_cut_short_hides_no_other(tmp_path: Path, torn: bytes) -> None:
     found.close()
 
 
-def test_nothing_was_left_where_there_is_no_file(tmp_path: Path) -> None:
+def test_without_a_file_no_spool_is_abandoned(tmp_path: Path) -> None:
     assert Spool.find_abandoned(tmp_path) is None

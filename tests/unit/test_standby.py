@@ -1,4 +1,4 @@
-"""A training process kept ready, seen from its worker."""
+"""Checks the standby training process of a worker."""
 
 import os
 import signal
@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[2]
 OWNER = """
 import time
 from worker.processes.standby import StandbyProcess
-spare = StandbyProcess(wanted=True)
-spare.start()
+standby = StandbyProcess(wanted=True)
+standby.start()
 time.sleep(600)
 """
 
@@ -51,19 +51,19 @@ def command_line(process: psutil.Process) -> list[str]:
 
 
 def trainer(parent: psutil.Process) -> psutil.Process:
-    """A process has no command line at the very moment that it is exec'ed."""
+    """Wait for the training process: a process has no command line at the moment of its exec."""
     wait_until(lambda: bool(trainers(parent)))
     [found] = trainers(parent)
     return found
 
 
-def test_the_next_spare_is_ready_for_the_last_jobs_model(standby: StandbyProcess, tmp_path: Path) -> None:
+def test_the_next_standby_process_is_ready_for_the_last_jobs_model(standby: StandbyProcess, tmp_path: Path) -> None:
     model = build_tiny_model(tmp_path / "model")
     assert standby.take(model) is None
     standby.start()
     process = trainer(psutil.Process())
     standby.start()
-    assert trainers(psutil.Process()) == [process], "one is enough"
+    assert trainers(psutil.Process()) == [process], "there must be one standby process"
     child = standby.take(model)
     assert child is not None
     assert child.pid == process.pid
@@ -71,7 +71,7 @@ def test_the_next_spare_is_ready_for_the_last_jobs_model(standby: StandbyProcess
     assert child.ready is not None
     assert child.ready.base_model_path == model
     assert Path(process.cwd()) == Path("/")
-    assert standby.take(model) is None, "it serves one job"
+    assert standby.take(model) is None, "a standby process serves one job"
     below = process.children()
     assert len(below) == 1
     child.end()
@@ -80,17 +80,17 @@ def test_the_next_spare_is_ready_for_the_last_jobs_model(standby: StandbyProcess
         each.wait(timeout=10)
 
 
-def test_a_dead_spare_is_not_used(standby: StandbyProcess, tmp_path: Path) -> None:
+def test_a_dead_standby_process_is_not_used(standby: StandbyProcess, tmp_path: Path) -> None:
     standby.start()
     process = trainer(psutil.Process())
     os.killpg(process.pid, signal.SIGKILL)
     process.wait(timeout=10)
     assert standby.take(tmp_path) is None
     standby.start()
-    assert trainers(psutil.Process()) == [], "what cannot start is not started again at once"
+    assert trainers(psutil.Process()) == [], "a process that failed must not start again at once"
 
 
-def test_a_closed_spare_leaves_nothing(standby: StandbyProcess) -> None:
+def test_closing_ends_the_standby_process(standby: StandbyProcess) -> None:
     standby.start()
     process = trainer(psutil.Process())
     standby.close()
@@ -99,7 +99,7 @@ def test_a_closed_spare_leaves_nothing(standby: StandbyProcess) -> None:
     assert trainers(psutil.Process()) == []
 
 
-def test_none_is_kept_where_none_is_wanted(tmp_path: Path) -> None:
+def test_no_process_is_kept_when_none_is_wanted(tmp_path: Path) -> None:
     standby = StandbyProcess(wanted=False)
     standby.start()
     assert standby.take(tmp_path) is None
@@ -130,8 +130,8 @@ def test_the_training_process_is_given_no_credentials(tmp_path: Path, monkeypatc
     assert "secret-word" not in log
 
 
-def test_the_first_words_of_a_process_for_a_job_are_in_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that cannot even import says why to the job's user."""
+def test_the_first_output_of_a_jobs_process_is_in_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job's user sees why a process could not import its modules."""
     monkeypatch.setattr("worker.processes.training.COMMAND", ("/usr/bin/env", *COMMAND[1:]))
     child = TrainingProcess.logging_to(tmp_path / "training.log")
     wait_until(lambda: not child.is_alive())

@@ -12,25 +12,25 @@ DESIGNED = {
 }
 
 
-def test_the_table_is_the_design() -> None:
-    assert {str(state): {str(onward) for onward in TRANSITIONS[state]} for state in TRANSITIONS} == {
-        state: set(onward.split()) for state, onward in DESIGNED.items()
+def test_the_transitions_are_those_of_the_design() -> None:
+    assert {str(state): {str(target) for target in TRANSITIONS[state]} for state in TRANSITIONS} == {
+        state: set(target.split()) for state, target in DESIGNED.items()
     }
 
 
-def test_final_states_are_those_without_a_way_on() -> None:
+def test_final_states_have_no_transitions() -> None:
     assert {"succeeded", "failed", "cancelled"} == FINAL
 
 
-def test_held_states_lapse_into_one_that_nobody_holds() -> None:
+def test_held_states_lapse_into_a_state_without_a_holder() -> None:
     assert LAPSE.keys() == HELD
-    for state, onward in LAPSE.items():
-        assert onward in TRANSITIONS[state]
-        assert onward not in HELD
+    for state, target in LAPSE.items():
+        assert target in TRANSITIONS[state]
+        assert target not in HELD
 
 
-def test_every_state_is_reached_from_queued() -> None:
+def test_every_state_can_be_reached_from_queued() -> None:
     reached = {JobState.queued}
-    while new := {onward for state in reached for onward in TRANSITIONS[state]} - reached:
+    while new := {target for state in reached for target in TRANSITIONS[state]} - reached:
         reached |= new
     assert reached == set(JobState)

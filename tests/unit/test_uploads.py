@@ -1,4 +1,4 @@
-"""The push parser of uploads, without a server: forms that are not one file, and names that become labels."""
+"""Checks the push parser of uploads without a server: forms with anything but one file, and file names."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def feed(body: str, step: int = 10**6) -> tuple[FileForm, bytes]:
 
 
 @pytest.mark.parametrize("step", [1, 2, 7, 1000])
-def test_a_file_may_hold_what_looks_like_a_boundary(step: int) -> None:
+def test_a_file_may_contain_text_that_looks_like_a_boundary(step: int) -> None:
     data = f"\r\n--{BOUNDARY[:-1]}\r\n\r\n--\r\n-{BOUNDARY}--\r\n"
     form, found = feed(part('name="file"; filename="a"', data) + END, step)
     assert found.decode() == data
@@ -43,7 +43,7 @@ def test_a_file_may_hold_what_looks_like_a_boundary(step: int) -> None:
         (f"--{BOUNDARY}\r\nBad Header: y\r\n\r\n", "not a multipart form"),
     ],
 )
-def test_forms_that_are_not_one_file(body: str, says: str) -> None:
+def test_forms_with_anything_but_one_file_are_refused(body: str, says: str) -> None:
     with pytest.raises(InvalidMultipart) as caught:
         feed(body + END)
     assert says in str(caught.value)
@@ -72,13 +72,13 @@ def test_forms_that_are_not_one_file(body: str, says: str) -> None:
         ("filename=rows.jsonl", "rows.jsonl"),
     ],
 )
-def test_file_names_become_labels(given: str, shown: str) -> None:
+def test_file_names_are_cleaned(given: str, shown: str) -> None:
     form, _ = feed(part(f'name="file"; {given}') + END)
     assert form.filename == shown
 
 
 @pytest.mark.parametrize("name", ["rows\u202egnp.jsonl", "\u2066a", "a\0", "a\ud800", "x/\x07"])
-def test_names_that_had_something_taken_out_are_odd(name: str) -> None:
+def test_names_with_removed_characters_are_unsafe(name: str) -> None:
     assert is_unsafe_filename(name)
     assert not is_unsafe_filename(clean_filename(name))
 
@@ -86,9 +86,9 @@ def test_names_that_had_something_taken_out_are_odd(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["rows.jsonl", "", "..", "../../etc/passwd", "C:\\Ordner\\bär 1.csv", "\u202e/a", "שלום.csv"]
 )
-def test_other_names_are_not(name: str) -> None:
+def test_other_names_are_safe(name: str) -> None:
     assert not is_unsafe_filename(name)
 
 
-def test_a_label_has_no_half_of_a_character() -> None:
+def test_a_cleaned_name_has_no_lone_surrogate() -> None:
     assert clean_filename("a\ud800b.jsonl") == "ab.jsonl"

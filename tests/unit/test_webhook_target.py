@@ -1,4 +1,4 @@
-"""Where a webhook must not lead, and that a name is asked for once."""
+"""Checks which addresses a webhook must not reach, and that a name is looked up once."""
 
 import socket
 from ipaddress import ip_address
@@ -12,7 +12,7 @@ from app.webhooks.target import BadTarget, is_public, look_up, parse, resolve
 
 NONE = Allowed.read("")
 
-INNER = [
+INTERNAL = [
     "0.0.0.0",  # noqa: S104 - binds nothing
     *("0.1.2.3", "10.0.0.1", "100.64.0.1", "100.100.100.200", "127.0.0.1", "127.9.9.9", "169.254.169.254"),
     *("172.16.0.1", "172.31.255.255", "192.0.0.192", "192.0.2.1", "192.88.99.1", "192.168.1.1", "198.18.0.1"),
@@ -21,19 +21,19 @@ INNER = [
     *("2001::1", "2001:db8::1", "2002:7f00:1::", "3fff::1", "5f00::1", "fc00::1", "fd00:ec2::254", "fe80::1"),
     *("fec0::1", "ff02::1"),
 ]
-OUTER = ["8.8.8.8", "1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700:4700::1111", "2a00:1450:4001::200e"]
+PUBLIC = ["8.8.8.8", "1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700:4700::1111", "2a00:1450:4001::200e"]
 
 
-@pytest.mark.parametrize("address", INNER)
-def test_what_is_not_public_is_refused(address: str) -> None:
+@pytest.mark.parametrize("address", INTERNAL)
+def test_an_address_that_is_not_public_is_refused(address: str) -> None:
     host = f"[{address}]" if ":" in address else address
     with pytest.raises(BadTarget) as caught:
         resolve(parse(f"https://{host}/hook"), NONE, look_up)
     assert caught.value.code == "address_refused"
 
 
-@pytest.mark.parametrize("address", OUTER)
-def test_what_is_public_is_taken(address: str) -> None:
+@pytest.mark.parametrize("address", PUBLIC)
+def test_a_public_address_is_accepted(address: str) -> None:
     host = f"[{address}]" if ":" in address else address
     assert is_public(ip_address(address))
     assert resolve(parse(f"https://{host}/hook"), NONE, look_up) == [ip_address(address)]
@@ -71,13 +71,13 @@ def test_what_is_public_is_taken(address: str) -> None:
         ("https://a..b/", "bad_host"),
     ],
 )
-def test_what_is_no_plain_url_is_refused(url: str, code: str) -> None:
+def test_a_malformed_or_unusual_url_is_refused(url: str, code: str) -> None:
     with pytest.raises(BadTarget) as caught:
         parse(url)
     assert caught.value.code == code
 
 
-def test_a_url_is_taken_apart_once() -> None:
+def test_a_url_is_split_into_its_parts() -> None:
     target = parse("https://Hooks.Example.com:8443/a/b?c=d")
     assert target == ("https", "hooks.example.com", 8443, "/a/b?c=d")
     assert target.authority == "hooks.example.com:8443"
@@ -85,7 +85,7 @@ def test_a_url_is_taken_apart_once() -> None:
     assert parse("http://example.com?x").path == "/?x"
 
 
-def answering(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
+def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
     asked: list[str] = []
 
     def getaddrinfo(host: str, *_: Any, **__: Any) -> list[Any]:
@@ -97,13 +97,13 @@ def answering(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
 
 
 def test_a_name_is_refused_if_any_of_its_addresses_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = answering(monkeypatch, "8.8.8.8", "127.0.0.1")
+    asked = resolve_to(monkeypatch, "8.8.8.8", "127.0.0.1")
     with pytest.raises(BadTarget) as caught:
         resolve(parse("https://rebind.example.com/"), NONE, look_up)
     assert (caught.value.code, asked) == ("address_refused", ["rebind.example.com"])
 
 
-def test_localhost_is_refused_and_a_name_without_an_address_too() -> None:
+def test_localhost_and_a_name_without_an_address_are_refused() -> None:
     for url, code in (("http://localhost:8400/", "address_refused"), ("http://no.such.invalid/", "host_not_found")):
         with pytest.raises(BadTarget) as caught:
             resolve(parse(url), NONE, look_up)
@@ -111,7 +111,7 @@ def test_localhost_is_refused_and_a_name_without_an_address_too() -> None:
 
 
 def test_the_operator_allows_hosts_and_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    answering(monkeypatch, "10.1.2.3")
+    resolve_to(monkeypatch, "10.1.2.3")
     for text in ("10.0.0.0/8", "hooks.internal", " 127.0.0.1 , Hooks.Internal ", "10.1.2.3"):
         assert resolve(parse("http://hooks.internal./"), Allowed.read(text), look_up) == [ip_address("10.1.2.3")]
     for text in ("", "10.0.0.0/16", "internal", "127.0.0.1,::1"):
@@ -120,6 +120,6 @@ def test_the_operator_allows_hosts_and_networks(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("text", ["10.0.0.1/8", "10.0.0", "hooks internal", "http://x", "*"])
-def test_a_list_that_cannot_be_read_keeps_the_process_from_starting(text: str) -> None:
+def test_a_malformed_allowlist_prevents_the_start(text: str) -> None:
     with pytest.raises(ValidationError, match="webhook_allowlist"):
         Settings(webhook_allowlist=text)
