@@ -1,4 +1,4 @@
-"""The README's table is what the recorded JSON gives, and bars are judged as they are written."""
+"""Checks that the README's table matches the recorded JSON, and how bars are judged."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from benchmarks.bars import Bar, judge
 from benchmarks.table import README, recorded, render, section, write_into_readme
 
 
-def test_the_readme_tells_what_was_recorded() -> None:
+def test_the_readme_shows_the_recorded_results() -> None:
     assert section(README.read_text(encoding="utf-8")) == render(recorded())
 
 
@@ -28,7 +28,7 @@ def test_writing_it_again_changes_nothing() -> None:
         (None, "at most", "not measured"),
     ],
 )
-def test_a_bar(value: float | None, side: Any, verdict: str) -> None:
+def test_the_verdict_of_a_bar(value: float | None, side: Any, verdict: str) -> None:
     assert Bar("", value, side, 5.0).verdict == verdict
 
 

@@ -1,10 +1,10 @@
-"""The API's log under `tunewright up`, which must not grow for ever while the process lives."""
+"""Checks that the API's log under `tunewright up` does not grow without limit while the process runs."""
 
 import subprocess
 import sys
 from pathlib import Path
 
-WRITE_MUCH = """
+SCRIPT = """
 import os, sys
 from pathlib import Path
 import app.local.child
@@ -18,10 +18,10 @@ print("third", flush=True)
 """
 
 
-def test_a_large_log_is_moved_aside_while_the_process_goes_on(tmp_path: Path) -> None:
+def test_a_large_log_is_rotated_while_the_process_runs(tmp_path: Path) -> None:
     log = tmp_path / "api.log"
     with log.open("ab") as file:
-        command = [sys.executable, "-c", WRITE_MUCH, str(log)]
+        command = [sys.executable, "-c", SCRIPT, str(log)]
         subprocess.run(command, stdout=file, stderr=file, check=True)
     assert log.read_text().splitlines() == ["second", "third"]
     old = log.with_suffix(".log.1").read_bytes()

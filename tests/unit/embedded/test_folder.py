@@ -22,7 +22,7 @@ def test_a_new_folder_is_private_and_its_parents_keep_their_modes(tmp_path: Path
     assert mode(data / "logs") == 0o700
 
 
-def test_a_folder_with_something_in_it_keeps_its_mode(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_empty_keeps_its_mode(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir(mode=0o750)
     (data / "mine").touch()
@@ -51,7 +51,7 @@ def test_two_deep_folders_have_two_socket_folders(tmp_path: Path) -> None:
     assert both[0] != both[1]
 
 
-def test_a_link_in_the_place_of_the_socket_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_in_place_of_the_socket_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     temporary = tmp_path / "t"
     temporary.mkdir()
     monkeypatch.setattr(folder, "short_temporary_folder", lambda: temporary)
@@ -74,14 +74,14 @@ def test_a_lock_is_held_once(tmp_path: Path) -> None:
         pass
 
 
-def test_a_private_file_is_whole_and_its_owners_alone(tmp_path: Path) -> None:
+def test_a_private_file_is_complete_and_for_its_owner_only(tmp_path: Path) -> None:
     write_private(tmp_path / "api_key", "secret\n")
     assert (tmp_path / "api_key").read_text() == "secret\n"
     assert mode(tmp_path / "api_key") == 0o600
     assert list(tmp_path.iterdir()) == [tmp_path / "api_key"]
 
 
-def test_a_file_in_place_of_the_folder_gives_one_line(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_an_error_of_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(StartError, match=r"cannot use the data folder .*/file: Not a directory"):
         open_folder(tmp_path / "file")

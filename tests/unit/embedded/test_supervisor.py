@@ -10,14 +10,14 @@ def test_a_child_that_keeps_dying_waits_longer_up_to_thirty_seconds() -> None:
     assert [restarts.note_death(0.1) for _ in range(7)] == [1, 2, 4, 8, 16, 30, 30]
 
 
-def test_a_child_that_lived_long_starts_again_soon() -> None:
+def test_a_child_that_ran_for_long_restarts_soon() -> None:
     restarts = Restarts()
     for _ in range(5):
         restarts.note_death(0.1)
     assert restarts.note_death(STEADY_SECONDS + 1) == 1
 
 
-def test_a_large_log_is_moved_aside_once(tmp_path: Path) -> None:
+def test_a_large_log_is_rotated_once(tmp_path: Path) -> None:
     log = tmp_path / "api.log"
     log.write_bytes(b"x" * (LOG_BYTES + 1))
     (tmp_path / "api.log.1").write_text("older")

@@ -1,4 +1,4 @@
-"""The conversion of the demo's base model, for real: two processes at once, after one that was killed halfway."""
+"""Converts the demo's real base model in two processes at once, after one that was killed halfway."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ SCRIPT = Path(__file__).parents[3] / "examples" / "base_model.py"
 
 
 @pytest.mark.slow
-def test_two_at_once_convert_it_one_time(tmp_path: Path) -> None:
+def test_two_processes_at_once_convert_the_model_once(tmp_path: Path) -> None:
     left_over = tmp_path / "gemma-3-270m.partial"
     left_over.mkdir()
     (left_over / "model.gguf").write_bytes(b"torn")
@@ -24,7 +24,7 @@ def test_two_at_once_convert_it_one_time(tmp_path: Path) -> None:
     folder = tmp_path / "gemma-3-270m"
     assert [process.returncode for process in both] == [0, 0]
     assert [lines[-1] for lines in outputs] == [str(folder)] * 2
-    assert sorted(map(len, outputs)) == [1, 4], "one of them converted, and told of three phases"
+    assert sorted(map(len, outputs)) == [1, 4], "one process must convert, and print three phases"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gemma-3-270m", "gemma-3-270m.lock"]
     assert (folder / "model.safetensors").stat().st_size == pytest.approx(536e6, rel=0.01)
     assert not (folder / "model.gguf").exists()

@@ -1,4 +1,4 @@
-"""The example dataset is what its README says."""
+"""Checks that the example dataset is what its README says."""
 
 import json
 import re
@@ -25,7 +25,7 @@ def rows(name: str) -> list[dict[str, str]]:
     return [json.loads(line) for line in (FOLDER / name).read_text(encoding="utf-8").splitlines()]
 
 
-def nameless(row: dict[str, str]) -> str:
+def without_names(row: dict[str, str]) -> str:
     return re.sub(r"\W+", " ", NAMED.sub("", row["prompt"])).lower()
 
 
@@ -35,15 +35,18 @@ def test_generating_again_gives_the_same_bytes(tmp_path: Path) -> None:
         assert (tmp_path / name).read_bytes() == (FOLDER / name).read_bytes()
 
 
-def test_no_text_occurs_twice_even_under_other_names() -> None:
-    train, test = [nameless(row) for row in rows("train.jsonl")], [nameless(row) for row in rows("test.jsonl")]
+def test_no_text_occurs_twice_even_with_other_names() -> None:
+    train, test = (
+        [without_names(row) for row in rows("train.jsonl")],
+        [without_names(row) for row in rows("test.jsonl")],
+    )
     assert (len(train), len(test)) == (252, 60)
     assert not set(train) & set(test)
     assert len(set(test)) == len(test)
 
 
 @pytest.mark.parametrize("name", ["train.jsonl", "test.jsonl"])
-def test_answers_keep_to_the_house_vocabulary(name: str) -> None:
+def test_answers_use_the_words_of_the_house(name: str) -> None:
     answers = [json.loads(row["completion"]) for row in rows(name)]
     for key, values in VALUES.items():
         assert {answer[key] for answer in answers} == values

@@ -1,4 +1,4 @@
-"""Files of every kind, and what of them was read."""
+"""Makes files of every kind, and reads their rows."""
 
 import bz2
 import gzip
@@ -60,7 +60,7 @@ def read(rows: Rows) -> list[Any]:
 
 
 def refused(rows: Rows) -> tuple[int, str]:
-    """Where and by which code the reading ends."""
+    """Return the line and the code at which reading fails."""
     with pytest.raises(Unreadable) as caught:
         list(rows.lines)
     assert caught.value.finding.message.endswith(".")

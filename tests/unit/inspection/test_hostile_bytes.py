@@ -1,6 +1,6 @@
-"""Files changed at random: whatever they have become, reading them ends soon, in rows or in Unreadable.
+"""Reads files changed at random: reading must end soon, with rows or with Unreadable.
 
-`TUNEWRIGHT_FUZZ_FILES` says how many; `TUNEWRIGHT_FUZZ_SEED` repeats a run.
+`TUNEWRIGHT_FUZZ_FILES` sets the number of files; `TUNEWRIGHT_FUZZ_SEED` repeats a run.
 """
 
 import io
@@ -78,7 +78,7 @@ def test_files_changed_at_random(tmp_path: Path) -> None:
         for _ in range(draw.choice((1, 1, 2, 5))):
             draw.choice(CHANGES)(draw, data)
         name = draw.choice(NAMES)
-        (tmp_path / "last").write_bytes(data)  # what a crash leaves to look at
+        (tmp_path / "last").write_bytes(data)  # to look at after a crash
         began = time.process_time()
         try:
             rows = read_rows(io.BytesIO(data), name, tmp_path)
