@@ -51,7 +51,7 @@ def write_counter(folder: Path, name: str, content: str) -> Path:
     return folder / name
 
 
-def test_version_2(tmp_path: Path) -> None:
+def test_the_counter_of_cgroup_version_2(tmp_path: Path) -> None:
     proc, root = write_proc(tmp_path, V2_MOUNTS, "0::/system.slice/worker.service\n")
     counter = write_counter(root / "system.slice/worker.service", "memory.events", "low 0\noom 3\noom_kill 2\n")
     assert find_counter(7, proc) == counter
@@ -61,7 +61,7 @@ def test_version_2(tmp_path: Path) -> None:
     assert kills.have_risen()
 
 
-def test_version_1_beside_an_empty_version_2(tmp_path: Path) -> None:
+def test_the_counter_of_cgroup_version_1_with_an_empty_version_2(tmp_path: Path) -> None:
     proc, root = write_proc(tmp_path, V1_MOUNTS, "4:memory:/jobs/x\n1:cpu,cpuacct:/\n0::/\n")
     write_counter(root / "unified", "cgroup.procs", "")
     counter = write_counter(
@@ -73,7 +73,7 @@ def test_version_1_beside_an_empty_version_2(tmp_path: Path) -> None:
     assert kills.have_risen()
 
 
-def test_a_container_that_sees_its_own_group_as_the_root(tmp_path: Path) -> None:
+def test_the_counter_in_a_container_that_sees_its_group_as_the_root(tmp_path: Path) -> None:
     proc, root = write_proc(tmp_path, V1_MOUNTS, "4:memory:/docker/abc\n", seen="/docker/abc")
     counter = write_counter(root / "memory", "memory.oom_control", "oom_kill 5\n")
     assert find_counter(7, proc) == counter

@@ -91,7 +91,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
 
 
 @pytest.mark.parametrize(("format", "record"), GOOD)
-def test_good_records(format: RecordFormat, record: dict[str, Any]) -> None:
+def test_valid_records_are_accepted(format: RecordFormat, record: dict[str, Any]) -> None:
     report = inspect([line(record)])
     assert (report.format, report.num_examples, report.problems) == (format, 1, [])
     if format in CONVERSATIONS:
@@ -99,7 +99,7 @@ def test_good_records(format: RecordFormat, record: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("record", "pointer", "code"), BAD)
-def test_bad_records(record: dict[str, Any], pointer: str, code: str) -> None:
+def test_invalid_records_are_refused(record: dict[str, Any], pointer: str, code: str) -> None:
     report = inspect([b"", line(record)])
     assert (pointer, code) in [(problem.pointer, problem.code) for problem in report.problems]
     assert {problem.line for problem in report.problems} == {2}
@@ -126,7 +126,7 @@ def test_bad_records(record: dict[str, Any], pointer: str, code: str) -> None:
         (b'{"text": "' + b"x" * MAX_LINE_BYTES + b'"}', "line_too_long"),
     ],
 )
-def test_lines_that_hold_no_record(raw: bytes, code: str) -> None:
+def test_lines_without_a_record_are_refused(raw: bytes, code: str) -> None:
     found = parse_line(raw)
     assert isinstance(found, Finding)
     assert found.code == code
@@ -143,7 +143,7 @@ def test_lines_that_hold_no_record(raw: bytes, code: str) -> None:
         (b'{"text": "x", "a": ' + b"[" * 99 + b"]" * 99 + b"}", "x"),
     ],
 )
-def test_odd_lines_that_are_valid(raw: bytes, value: str) -> None:
+def test_odd_but_valid_lines_are_accepted(raw: bytes, value: str) -> None:
     record = parse_line(raw)
     assert isinstance(record, dict)
     assert record["text"] == value
@@ -179,7 +179,7 @@ def test_a_row_counts_at_most_a_hundred_problems() -> None:
 
 
 @pytest.mark.parametrize("lines", [[], [b"", b"  \r"], [b"\xef\xbb\xbf"]])
-def test_a_file_without_rows(lines: list[bytes]) -> None:
+def test_a_file_without_rows_is_reported(lines: list[bytes]) -> None:
     assert inspect(lines).problem_counts == {"no_rows": 1}
 
 

@@ -21,19 +21,19 @@ def run(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_without_a_request_nothing_happens() -> None:
+def test_an_empty_variable_does_nothing() -> None:
     done = run("reach('after_claim'); print('on')", FAILPOINT="")
     assert (done.returncode, done.stdout, done.stderr) == (0, "on\n", "")
 
 
-def test_kill_at_the_second_time() -> None:
+def test_a_failpoint_can_kill_at_its_second_time() -> None:
     done = run("for _ in range(3): print('by', flush=True); reach('after_claim')", FAILPOINT="after_claim:kill@2")
     assert done.returncode == -signal.SIGKILL
     assert done.stdout == "by\nby\n"
     assert "failpoint after_claim:kill@2" in done.stderr
 
 
-def test_the_other_actions() -> None:
+def test_a_failpoint_can_exit_raise_or_sleep() -> None:
     assert run("reach('a')", FAILPOINT="b:kill, a:exit").returncode == 1
     raised = run("reach('a')", FAILPOINT="a:raise")
     assert raised.returncode == 1

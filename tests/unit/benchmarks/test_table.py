@@ -36,7 +36,7 @@ def engine(name: str, speed: float, memory: float, loss: float) -> dict[str, Any
     return {"name": name, "tokens_per_second": speed, "peak_memory_bytes": memory, "validation_loss": loss}
 
 
-def test_ratios_are_ours_over_theirs() -> None:
+def test_ratios_divide_our_result_by_the_peers() -> None:
     engines = [
         engine("qlora", 300, 2e9, 1.0),
         engine("trl-defaults", 50, 4e9, 1.0),

@@ -93,7 +93,7 @@ def test_the_client_waits_for_a_server_that_restarts(server: Any, client: Client
     assert raw(client.watch("j")) == HISTORY
 
 
-def test_the_client_gives_up_on_a_server_that_stays_away(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_client_gives_up_on_a_server_that_stays_down(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "PATIENCE_SECONDS", 0.1)
     with Client("http://127.0.0.1:1", "tw_test") as client, pytest.raises(ConnectionFailed, match="server is running"):
         list(client.watch("j"))

@@ -81,7 +81,7 @@ def test_a_private_file_is_complete_and_for_its_owner_only(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == [tmp_path / "api_key"]
 
 
-def test_a_file_in_place_of_the_folder_is_an_error_of_one_line(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_gives_an_error_of_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(StartError, match=r"cannot use the data folder .*/file: Not a directory"):
         open_folder(tmp_path / "file")

@@ -76,7 +76,9 @@ def test_it_is_reported_with_its_code(name: str, tmp_path: Path, monkeypatch: py
     assert code in {each.code for each in read(data, tmp_path, monkeypatch) if each.severity is severity}
 
 
-def test_a_right_to_left_override_in_the_files_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_right_to_left_override_in_the_files_name_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     [problem] = read(TEXT, tmp_path, monkeypatch, unsafe_filename=True)
     assert (problem.code, problem.severity) == ("unsafe_filename", W)
 
