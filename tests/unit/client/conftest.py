@@ -1,4 +1,4 @@
-"""Provides a real HTTP server whose answers a test sets, broken connections included."""
+"""A real HTTP server that answers as a test tells it to, breaks included."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +20,7 @@ class Request(BaseHTTPRequestHandler):
 
     def handle_request(self) -> None:
         url = urlsplit(self.path)
-        self.server.requests.append(f"{self.command} {self.path}")
+        self.server.asked.append(f"{self.command} {self.path}")
         self.query = url.query
         self.server.answers[f"{self.command} {url.path}"](self)
 
@@ -34,7 +34,7 @@ class Request(BaseHTTPRequestHandler):
         length: int | None = None,
         headers: Mapping[str, str] = {},
     ) -> None:
-        """Send an answer. If `length` exceeds the body, the connection breaks within it."""
+        """With a `length` beyond the body, the connection breaks in the middle of it."""
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body) if length is None else length))
@@ -57,7 +57,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Request)
         self.answers: dict[str, Answer] = {}
-        self.requests: list[str] = []
+        self.asked: list[str] = []
 
     @property
     def url(self) -> str:

@@ -1,4 +1,4 @@
-"""Checks what `tunewright datasets preview` shows without colour."""
+"""What `tunewright datasets preview` shows where there is no colour."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def row(**changes: Any) -> dict[str, Any]:
     return shown | {"tokens": [{"text": text, "labelled": labelled} for text, labelled in tokens]} | changes
 
 
-def test_in_a_pipe_brackets_mark_the_trained_text(capsys: pytest.CaptureFixture[str]) -> None:
+def test_brackets_stand_around_what_is_trained_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     dataset_checks.show_row(row())
     assert "Say it[[works]]\n" in capsys.readouterr().out
 

@@ -1,4 +1,4 @@
-"""Checks that each option of `tunewright jobs create` sets a field of a JobSpec."""
+"""The options of `tunewright jobs create`: each is a field of a JobSpec, and becomes it."""
 
 import json
 from typing import Any
@@ -17,7 +17,7 @@ DATASET = "file-" + "5" * 24
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
-def test_each_option_is_a_field(option: SpecOption) -> None:
+def test_each_is_a_field(option: SpecOption) -> None:
     fields: dict[str, Any] = JobSpec.model_json_schema()
     place = fields
     for name in option.field.split("."):
@@ -27,7 +27,7 @@ def test_each_option_is_a_field(option: SpecOption) -> None:
     assert place
 
 
-def test_all_options_make_a_spec(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_of_them_make_a_spec(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     posted: list[Any] = []
 
     def answer(request: Request) -> None:
@@ -65,7 +65,7 @@ def test_durations() -> None:
 
 
 @pytest.mark.parametrize("words", [["--max-duration", "soon"], ["--label", "pool"], ["--metadata", "x"]])
-def test_a_malformed_value_is_refused(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_read_is_refused(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUNEWRIGHT_URL", "http://127.0.0.1:1")
     done = CliRunner().invoke(app, ["jobs", "create", *words])
     assert done.exit_code == 2

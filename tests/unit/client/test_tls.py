@@ -1,4 +1,4 @@
-"""Connects to a server with a certificate of a private authority."""
+"""A server behind TLS whose certificate an authority of the house has signed."""
 
 import datetime
 import ipaddress
@@ -16,7 +16,7 @@ from tunewright import Client, ConnectionFailed
 
 
 def write_certificate(folder: Path) -> Path:
-    """Write a self-signed certificate for 127.0.0.1 and, after it, its key; return the file's path."""
+    """One for 127.0.0.1 that has signed itself, and its key behind it; the file's path."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "house")])
     now = datetime.datetime.now(datetime.UTC)
@@ -36,7 +36,7 @@ def write_certificate(folder: Path) -> Path:
 
 @pytest.fixture
 def certificate(server: Server, tmp_path: Path) -> Path:
-    """Give the test server a certificate, and return the certificate's path."""
+    """The server of this folder speaks TLS with it."""
     path = write_certificate(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(path)
@@ -45,7 +45,7 @@ def certificate(server: Server, tmp_path: Path) -> Path:
     return path
 
 
-def test_a_private_certificate_is_trusted_once_it_is_named(
+def test_a_certificate_of_the_house_is_trusted_once_it_is_named(
     server: Server, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = server.url.replace("http", "https")

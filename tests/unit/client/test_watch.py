@@ -11,8 +11,8 @@ AT = "2026-01-05T10:12:13Z"
 
 
 def event(number: int, type: str = "checkpoint_saved", message: str = "It was.", **data: Any) -> dict[str, Any]:
-    fields = {"number": number, "type": type, "level": "info", "message": message}
-    return fields | {"data": {"type": type, **data}, "created_at": AT}
+    said = {"number": number, "type": type, "level": "info", "message": message}
+    return said | {"data": {"type": type, **data}, "created_at": AT}
 
 
 def point(attempt: int, number: int, step: int, **values: float) -> dict[str, Any]:
@@ -31,7 +31,7 @@ HISTORY += [event(3, message="Line one\u2028and \u0085 two"), event(4, "job_succ
 
 
 def sse(happened: list[dict[str, Any]], start: int = 0) -> bytes:
-    """Return a stream in which each cursor is the position in the list."""
+    """The cursor is the place in the list."""
     messages = [
         f"event: {'job_event' if 'type' in each else 'metrics'}\nid: {place}\n"
         f"data: {json.dumps(each, ensure_ascii=False)}\n\n"
@@ -51,14 +51,14 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("cut", [400, 401, 437, 512, 699, 1000, 2222])
-def test_a_stream_cut_at_any_byte_yields_every_update_once(server: Any, client: Client, cut: int) -> None:
+def test_a_stream_cut_at_any_byte_tells_everything_once(server: Any, client: Client, cut: int) -> None:
     def stream(request: Any) -> None:
         body = sse(HISTORY, int(request.headers.get("Last-Event-ID", 0)))
         request.send(body[:cut], kind="text/event-stream; charset=utf-8", length=len(body))
 
     server.answers["GET /jobs/j/stream"] = stream
     assert raw(client.watch("j")) == HISTORY
-    assert len(server.requests) > 2
+    assert len(server.asked) > 2
 
 
 def test_updates_are_typed(server: Any, client: Client) -> None:
@@ -70,7 +70,7 @@ def test_updates_are_typed(server: Any, client: Client) -> None:
     assert last_point.step == 29
 
 
-def test_204_means_that_everything_was_received(server: Any, client: Client) -> None:
+def test_204_says_that_all_was_told(server: Any, client: Client) -> None:
     def stream(request: Any) -> None:
         if "Last-Event-ID" in request.headers:
             request.send(b"", status=204)
@@ -82,7 +82,7 @@ def test_204_means_that_everything_was_received(server: Any, client: Client) -> 
     assert raw(client.watch("j")) == HISTORY
 
 
-def test_the_client_waits_for_a_server_that_restarts(server: Any, client: Client) -> None:
+def test_a_server_that_restarts_is_waited_for(server: Any, client: Client) -> None:
     answers = iter([502, 503, 200])
 
     def stream(request: Any) -> None:
@@ -93,13 +93,13 @@ def test_the_client_waits_for_a_server_that_restarts(server: Any, client: Client
     assert raw(client.watch("j")) == HISTORY
 
 
-def test_the_client_gives_up_on_a_server_that_stays_down(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_stays_away_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "PATIENCE_SECONDS", 0.1)
     with Client("http://127.0.0.1:1", "tw_test") as client, pytest.raises(ConnectionFailed, match="server is running"):
         list(client.watch("j"))
 
 
-def test_an_unknown_job_is_reported_at_once(server: Any, client: Client) -> None:
+def test_an_unknown_job_is_said_at_once(server: Any, client: Client) -> None:
     problem = {"code": "job_not_found", "detail": "No job has the id 'j'.", "errors": []}
     server.answers["GET /jobs/j/stream"] = lambda request: request.send(
         json.dumps(problem).encode(), 404, "application/problem+json"
@@ -107,11 +107,11 @@ def test_an_unknown_job_is_reported_at_once(server: Any, client: Client) -> None
     with pytest.raises(TunewrightError) as caught:
         list(client.watch("j"))
     assert (caught.value.status, caught.value.code) == (404, "job_not_found")
-    assert len(server.requests) == 1
+    assert len(server.asked) == 1
 
 
 class Job:
-    """A job as the polled routes show it. Each poll gets the next look: (state, events, points of the curve)."""
+    """A job as the polled routes show it, a look at a time: each look is (state, events, points of the curve)."""
 
     def __init__(self, server: Any, *looks: tuple[str, list[dict[str, Any]], list[dict[str, Any]]]) -> None:
         self.looks = iter(looks)
@@ -130,7 +130,7 @@ class Job:
         request.send_json(job | {"method": "qlora", "spec": {}, "metadata": {}})
 
     def page(self, request: Any, items: list[dict[str, Any]], key: str, parameter: str) -> None:
-        """Send a page of two items."""
+        """Two items a page."""
         after = int(re.search(rf"\b{parameter}=(-?\d+)", request.query)[1])
         found = [item for item in items if item[key] > after]
         following = found[1][key] if len(found) > 2 else None
@@ -150,13 +150,13 @@ def end_at_once(request: Any) -> None:
 
 
 def keep_silent(request: Any) -> None:
-    """Behave like a proxy that passes nothing on before the end."""
+    """As a proxy does that passes nothing on before the end."""
     time.sleep(0.5)
     request.send(b"", kind="text/event-stream")
 
 
 @pytest.mark.parametrize("stream", [refuse, break_at_once, end_at_once, keep_silent])
-def test_a_job_is_polled_if_streams_are_held_back(
+def test_where_streams_are_held_back_the_job_is_polled(
     server: Any, client: Client, monkeypatch: pytest.MonkeyPatch, stream: Any
 ) -> None:
     monkeypatch.setattr(watch, "SILENCE", 0.1)
@@ -165,14 +165,14 @@ def test_a_job_is_polled_if_streams_are_held_back(
     curve = [point(1, n, n) for n in range(1, 8)]
     evaluated = [*curve[:4], point(1, 9, 5, loss=1 / 5, validation_loss=2.0), *curve[5:]]
     Job(server, ("running", events[:1], []), ("running", events[:2], curve[:5]), ("succeeded", events, evaluated))
-    received = raw(client.watch("j"))
-    assert [each for each in received if "type" in each] == events
-    points = [each for each in received if "type" not in each]
+    told = raw(client.watch("j"))
+    assert [each for each in told if "type" in each] == events
+    points = [each for each in told if "type" not in each]
     assert points == [*curve[:5], evaluated[4] | {"values": {"validation_loss": 2.0}}, *curve[5:]]
 
 
 @pytest.mark.parametrize("resumed_after", [0, 3])
-def test_points_of_a_later_attempt_begin_where_it_resumed(server: Any, client: Client, resumed_after: int) -> None:
+def test_a_later_attempt_is_told_from_where_it_went_on(server: Any, client: Client, resumed_after: int) -> None:
     server.answers["GET /jobs/j/stream"] = lambda request: request.send(b"", kind="text/html")
     events = [event(1, "job_claimed", attempt=1, worker="w"), event(2, "job_claimed", attempt=2, worker="w")]
     if resumed_after:
@@ -182,5 +182,5 @@ def test_points_of_a_later_attempt_begin_where_it_resumed(server: Any, client: C
     kept = first[:resumed_after]
     looks = [("running", events[:1], first), ("running", events, kept), ("running", events, kept + second[:3])]
     Job(server, *looks, ("succeeded", events, kept + second))
-    received = raw(client.watch("j"))
-    assert [each for each in received if "type" not in each] == first + second
+    told = raw(client.watch("j"))
+    assert [each for each in told if "type" not in each] == first + second
