@@ -41,14 +41,14 @@ def ended(child: TrainingProcess) -> Failed:
     return found
 
 
-def test_one_that_was_killed_is_told_with_the_signal_and_the_logs_tail(child: TrainingProcess) -> None:
+def test_a_killed_process_is_reported_with_the_signal_and_the_logs_end(child: TrainingProcess) -> None:
     child._process.send_signal(signal.SIGKILL)
     failed = ended(child)
     assert failed.reason is FailureReason.training_process_died
     assert failed.message == "The training process was killed by signal 9. Last lines of its log:\nits last line"
 
 
-def test_one_that_the_kernel_killed_for_want_of_memory_is_told_apart(child: TrainingProcess, tmp_path: Path) -> None:
+def test_a_process_that_the_kernel_killed_ran_out_of_memory(child: TrainingProcess, tmp_path: Path) -> None:
     (tmp_path / "memory.events").write_text("oom 3\noom_kill 3\n")
     child._process.send_signal(signal.SIGKILL)
     failed = ended(child)
