@@ -30,7 +30,7 @@ def run(module: str, out: Path, *options: str, seed: int = SEED) -> dict[str, An
 
 
 @pytest.mark.slow
-def test_twelve_jobs_hurt_in_many_ways_leave_the_books_in_order(tmp_path: Path) -> None:
+def test_twelve_jobs_under_faults_leave_consistent_data(tmp_path: Path) -> None:
     report = run("tests.chaos", tmp_path / "report.json", "--jobs", "12", "--real", "0")
     assert report["damage"] == []
     assert report["num_jobs"] == 12

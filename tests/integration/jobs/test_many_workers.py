@@ -179,11 +179,11 @@ def test_a_crowd_leaves_no_job_behind(
             crowd.done.set()
     for dispatcher in dispatchers:
         dispatcher.relay()
-    check_books(sessions, crowd)
+    check_jobs(sessions, crowd)
     print(dict(crowd.counts))
 
 
-def check_books(sessions: Sessions, crowd: Crowd) -> None:
+def check_jobs(sessions: Sessions, crowd: Crowd) -> None:
     with transaction(sessions) as session:
         jobs = session.scalars(select(Job)).all()
         assert sorted(job.id for job in jobs) == sorted(crowd.ids)

@@ -32,7 +32,7 @@ def lapse(sessions: Sessions, job_id: str) -> None:
         assert [job.id for job in QueueService(session).recover_lost_work()] == [job_id]
 
 
-def test_job_event_use_and_bell_are_written_together(sessions: Sessions, project_id: str, post: Post) -> None:
+def test_job_event_use_and_wakeup_are_written_together(sessions: Sessions, project_id: str, post: Post) -> None:
     id = post()
     with transaction(sessions) as session:
         assert events_of(session, project_id, id) == ["job_created"]
