@@ -1,5 +1,6 @@
 """Provides real servers: one embedded PostgreSQL and Redis per run, and one database that each test leaves empty."""
 
+import gc
 import os
 import socket
 import tempfile
@@ -40,6 +41,12 @@ hypothesis.settings.load_profile("no-deadline")
 hypothesis.settings.register_profile("nightly", max_examples=2_400, stateful_step_count=50, deadline=None)
 if "HYPOTHESIS_PROFILE" in os.environ:
     hypothesis.settings.load_profile(os.environ["HYPOTHESIS_PROFILE"])
+
+
+def pytest_collection_finish() -> None:
+    """Leave the collected tests and all modules out of garbage collections: they live as long as the process."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_configure(config: pytest.Config) -> None:
