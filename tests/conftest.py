@@ -15,6 +15,7 @@ import hypothesis
 import pytest
 import redis
 import uvicorn
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
@@ -25,7 +26,7 @@ from app.domain.caller import SCOPES
 from app.keys.service import KeyService
 from app.local.postgres import embedded_postgres
 from app.local.redis import embedded_redis
-from app.main import create_app
+from app.main import create_app, running
 from app.projects.lookup import find_or_create_project
 from app.settings import Settings
 from app.web.server.guarded_protocol import GuardedProtocol
@@ -135,11 +136,29 @@ def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
     )
 
 
-@pytest.fixture
-def server(settings: Settings) -> Iterator[TestClient]:
-    """Run the whole API in this process; the client sends no key."""
+@pytest.fixture(scope="session")
+def application() -> FastAPI:
+    """Return an app whose routes are built once a run, a tenth of a second of a core."""
+    return create_app(Settings())
+
+
+@pytest.fixture(scope="session")
+def live_application() -> FastAPI:
+    """Return a second one, since a test may use `server` and `live_server`, and an app serves once at a time."""
+    return create_app(Settings())
+
+
+def run_with(app: FastAPI, settings: Settings) -> FastAPI:
+    """Let the app's next start use the settings. It replaces everything in the app's state."""
     settings.data_dir.mkdir(exist_ok=True)
-    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+    app.router.lifespan_context = lambda app: running(app, settings)
+    return app
+
+
+@pytest.fixture
+def server(application: FastAPI, settings: Settings) -> Iterator[TestClient]:
+    """Run the whole API in this process; the client sends no key."""
+    with TestClient(run_with(application, settings), raise_server_exceptions=False) as client:
         yield client
 
 
@@ -185,8 +204,7 @@ def serving(app: Any, protocol: type[GuardedProtocol] = GuardedProtocol) -> Iter
 
 
 @pytest.fixture
-def live_server(settings: Settings) -> Iterator[str]:
+def live_server(live_application: FastAPI, settings: Settings) -> Iterator[str]:
     """Serve the API on a real socket; yield its URL."""
-    settings.data_dir.mkdir(exist_ok=True)
-    with serving(create_app(settings)) as url:
+    with serving(run_with(live_application, settings)) as url:
         yield url
