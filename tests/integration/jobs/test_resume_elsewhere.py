@@ -24,10 +24,10 @@ TRAINING = {"max_steps": 6, "batch_size": 4, "learning_rate": 0.01}
 
 @pytest.fixture(autouse=True)
 def _threads() -> Iterator[None]:
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    threads, deterministic = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     yield
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
+    torch.set_deterministic_debug_mode(deterministic)
 
 
 @pytest.fixture

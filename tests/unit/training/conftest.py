@@ -57,11 +57,11 @@ class Recorder(Channel):
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     """Use one thread: tiny products do not get faster with a second one, and the other core may be busy."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    threads, deterministic = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
+    torch.set_deterministic_debug_mode(deterministic)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -100,8 +100,29 @@ def make_spec(method: str = "lora", **changes: Any) -> JobSpec:
     return JobSpec.model_validate(spec).decided(512)
 
 
+@pytest.fixture(scope="session")
+def shared_verdicts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("verdicts")
+
+
 @pytest.fixture
-def make_request(tmp_path: Path, tiny: Callable[[str], Path]) -> Callable[..., TrainingRequest]:
+def own_verdicts() -> None:
+    """Be used by tests of the parity check, and of what may happen during it."""
+
+
+@pytest.fixture
+def cache_dir(request: pytest.FixtureRequest, tmp_path: Path, shared_verdicts: Path) -> Path:
+    """Return the cache folder of a test's trainings. Tests that replace no code share the verdicts of the parity check,
+    as trainings on one machine do: it takes a quarter of a tiny training's processor time."""
+    folder = tmp_path / "cache"
+    if not {"monkeypatch", "own_verdicts"}.intersection(request.fixturenames):
+        folder.mkdir()
+        (folder / "parity").symlink_to(shared_verdicts)
+    return folder
+
+
+@pytest.fixture
+def make_request(tmp_path: Path, cache_dir: Path, tiny: Callable[[str], Path]) -> Callable[..., TrainingRequest]:
     def make(
         method: str = "lora", *, family: str = "llama", spec: JobSpec | None = None, **fields: Any
     ) -> TrainingRequest:
@@ -120,7 +141,7 @@ def make_request(tmp_path: Path, tiny: Callable[[str], Path]) -> Callable[..., T
             "validation_sha256": None,
             "checkpoint_path": None,
             "work_dir": work_dir,
-            "cache_dir": tmp_path / "cache",
+            "cache_dir": cache_dir,
             "threads": 1,
         }
         if "dataset_path" not in fields:

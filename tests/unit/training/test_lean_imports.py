@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.unit.training.conftest import make_spec
 from worker.training.runtime.messages import TrainingRequest
 
@@ -74,6 +76,7 @@ pathlib.Path(sys.argv[1]).write_text(str([name for name in compiler if name in s
 """
 
 
+@pytest.mark.usefixtures("own_verdicts")
 def test_a_whole_training_imports_no_compiler(make_request: Callable[..., TrainingRequest], tmp_path: Path) -> None:
     """torch.use_deterministic_algorithms, for one, imports it."""
     request = make_request("qlora", spec=make_spec("qlora", training={"max_steps": 2}))

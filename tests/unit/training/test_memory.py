@@ -35,6 +35,8 @@ from worker.training.runtime.messages import (
     parse_child_message,
 )
 
+pytestmark = pytest.mark.usefixtures("own_verdicts")
+
 ROOT = Path(__file__).parents[3]
 MIB = 2**20
 MakeRequest = Callable[..., TrainingRequest]

@@ -24,6 +24,8 @@ from worker.training.ops.nf4 import NF4Linear
 from worker.training.runtime.errors import TrainingFailed
 from worker.training.runtime.messages import Finished, Planned, TrainingRequest
 
+pytestmark = pytest.mark.usefixtures("own_verdicts")
+
 Patch = pytest.MonkeyPatch
 FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi", "gpt2"]
 OWN_CODE = {"phi", "gpt2"}

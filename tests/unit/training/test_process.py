@@ -33,6 +33,8 @@ from worker.training.runtime.messages import (
     parse_child_message,
 )
 
+pytestmark = pytest.mark.usefixtures("own_verdicts")
+
 ROOT = Path(__file__).parents[3]
 Child = subprocess.Popen[str] | TrainingProcess
 Start = Callable[..., Child]

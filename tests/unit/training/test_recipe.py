@@ -315,6 +315,7 @@ def test_an_adapter_on_the_head_equals_plain_peft(
     assert {name.rsplit(".", 2)[-2] for name in saved if "lm_head" in name} == {"lora_A", "lora_B"}
 
 
+@pytest.mark.usefixtures("own_verdicts")
 def test_a_model_with_broken_weights(make_request: MakeRequest, tiny: Callable[[str], Path], tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny("llama"), tmp_path / "broken"))
     weights = load_file(folder / "model.safetensors")
