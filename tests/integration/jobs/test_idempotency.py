@@ -48,7 +48,7 @@ def test_a_repeated_request_gets_the_same_answer_and_creates_nothing(
     assert num_jobs(sessions) == 1
 
 
-def test_an_answer_is_the_same_with_and_without_a_key(api: TestClient, make_spec: Spec) -> None:
+def test_an_answer_has_the_same_fields_with_and_without_a_key(api: TestClient, make_spec: Spec) -> None:
     spec = make_spec()
     plain, keyed = api.post("/jobs", json=spec), api.post("/jobs", json=spec, headers=KEY)
     assert plain.json().keys() == keyed.json().keys()
