@@ -1,4 +1,4 @@
-"""A registry and a ready dataset, by rows, so that the queue can be tested without training."""
+"""Fixtures that insert a base model and datasets as rows, so that the queue can be tested without training."""
 
 import hashlib
 import threading
@@ -99,7 +99,7 @@ def make_spec(base_model: str, make_dataset: Callable[..., str]) -> Callable[...
 
 @pytest.fixture
 def post(sessions: Sessions, project_id: str, make_spec: Callable[..., dict[str, Any]]) -> Callable[..., str]:
-    """Submit a job; its id."""
+    """Submit a job and return its id."""
 
     def submit(**fields: Any) -> str:
         with transaction(sessions) as session:
@@ -134,7 +134,7 @@ def events_of(session: Session, project_id: str, id: str) -> list[str]:
 
 
 def queued_job(project_id: str, priority: int = 0) -> Job:
-    """A row that nobody posted, so that it needs no registry and no dataset."""
+    """Return the row of a queued job that was never posted, so it needs no base model and no dataset."""
     spec = {"base_model": "tiny", "dataset_id": new_id("file"), "method": "lora", "max_retries": 0}
     spec |= {"suffix": None, "integrations": [], "training": {"max_steps": 1}}
     fields = {"state": "queued", "priority": priority, "base_model": "tiny", "method": "lora", "spec": spec}
@@ -145,16 +145,16 @@ def queued_job(project_id: str, priority: int = 0) -> Job:
 def hold(
     sessions: Sessions, settings: Settings, redis_url: str, storage: Storage, claim: Callable[..., Claim | None]
 ) -> Iterator[Callable[..., Attempt]]:
-    """Claim the next job, as a worker would whose trainings have so many threads."""
+    """Claim the next job as a worker with this number of training threads; return the attempt."""
     standby = StandbyProcess(wanted=False)
     with redis.Redis.from_url(redis_url) as client:
 
         def take(threads: int = 1) -> Attempt:
-            own = settings.model_copy(update={"training_threads": threads})
+            worker_settings = settings.model_copy(update={"training_threads": threads})
             held = claim(find_training_machine(threads))
             assert held is not None
-            parts = threading.Event(), standby, DiskSpace(own), ModelCache(own, storage)
-            attempt = Attempt(own, sessions, storage, client, held, *parts)
+            parts = threading.Event(), standby, DiskSpace(worker_settings), ModelCache(worker_settings, storage)
+            attempt = Attempt(worker_settings, sessions, storage, client, held, *parts)
             attempt.folder.mkdir(parents=True)
             return attempt
 
@@ -165,7 +165,7 @@ def hold(
 def trainable(
     sessions: Sessions, storage: Storage, base_model: str, make_dataset: Callable[..., str], tmp_path: Path
 ) -> str:
-    """Gives the registered model its files, and stores a dataset's bytes; the dataset's id."""
+    """Store the model's files and a dataset's bytes, and return the dataset's id."""
     id, rows, folder = make_dataset(), write_rows(tmp_path / "rows.jsonl"), build_tiny_model(tmp_path / "tiny")
     files = register_model(sessions, storage, "whole", folder).files
     with transaction(sessions) as session:

@@ -1,10 +1,10 @@
-"""Any history of a handful of jobs, workers and users, in any order, against what `job_model` says must hold.
+"""Random histories of a few jobs, workers and users, compared with the model of `job_model`.
 
-Hypothesis draws the steps, the real services take them in a real database, and after each step every row of every
-job is what the model expects: so whatever must be refused has also changed nothing.
+Hypothesis draws the steps, and the real services take them in a real database. After each step, every row of every
+job must match the model, so a refused step must also have changed nothing.
 
-There is one rule, and it draws an act. Of a machine's many rules Hypothesis leaves a random part out of each history,
-which is good for finding interactions of two; here it kept most jobs from ever being claimed.
+The machine has one rule, which draws an act. With many rules, Hypothesis leaves a random part of them out of each
+history. That helps to find interactions of two rules, but here most jobs would never be claimed.
 """
 
 from collections.abc import Callable
@@ -48,7 +48,7 @@ ASKED = st.fixed_dictionaries(
         "life": st.sampled_from([(0, 0), (0, 0), (0, 0), (2, 2), (19, 0), (20, 0)]),
     }
 )
-"""`life` is what it has brought already: losses, and those at its end without a step."""
+"""`life` is the job's past: its lost attempts, and how many of the latest ones made no progress."""
 
 
 class Act(NamedTuple):
@@ -61,13 +61,13 @@ ACTS: dict[str, Act] = {}
 
 
 def act(weight: int, when: Callable[[Any], object] = lambda _: True, **arguments: st.SearchStrategy[Any]) -> Any:
-    """One of the steps that a history is made of."""
+    """Make a method a possible step of a history."""
 
-    def note(method: Callable[..., None]) -> Callable[..., None]:
+    def register(method: Callable[..., None]) -> Callable[..., None]:
         ACTS[method.__name__] = Act(weight, when, st.fixed_dictionaries(arguments))
         return method
 
-    return note
+    return register
 
 
 def possible_act() -> st.SearchStrategy[tuple[str, dict[str, Any]]]:
@@ -80,7 +80,7 @@ def possible_act() -> st.SearchStrategy[tuple[str, dict[str, Any]]]:
 
 
 def one_of(names: str) -> st.SearchStrategy[int]:
-    """A job, claim or dataset by its number in the history; those in the middle of something come more often."""
+    """Draw the number of a job, claim or dataset; those in use are drawn more often."""
     return st.runner().flatmap(lambda machine: st.sampled_from(getattr(machine, names)()))
 
 
@@ -89,7 +89,7 @@ FORGED = "0" * 32
 
 class JobMachine(RuleBasedStateMachine):
     steps = 0
-    """Of all histories."""
+    """The number of steps in all histories."""
 
     def __init__(self, world: World) -> None:
         super().__init__()
@@ -109,9 +109,9 @@ class JobMachine(RuleBasedStateMachine):
         return [number for number, job in enumerate(self.jobs) if job.hold]
 
     def silent_job(self) -> list[int]:
-        """One of which something was wished, more often than not."""
-        wished = [number for number in self.held_job() if self.jobs[number].state != "running"]
-        return wished + self.held_job()
+        """List held jobs; those that a user asked to stop are listed twice."""
+        asked_to_stop = [number for number in self.held_job() if self.jobs[number].state != "running"]
+        return asked_to_stop + self.held_job()
 
     def some_claim(self) -> list[int]:
         current = [number for number, (claim, _) in enumerate(self.claims) if self.find_held(claim)]
@@ -134,12 +134,12 @@ class JobMachine(RuleBasedStateMachine):
         return [job for job in self.jobs if job.state == "queued" and job.dataset.state == "invalid"]
 
     @invariant()
-    def the_database_shows_what_must_hold(self) -> None:
+    def the_database_matches_the_model(self) -> None:
         type(self).steps += 1
         for shown, job in zip(self.world.shown(), [job for job in self.jobs if not job.deleted], strict=True):
             expected = job.row()
             differing = {name: (shown[name], value) for name, value in expected.items() if shown[name] != value}
-            assert not differing, f"job {self.jobs.index(job)} shows, and should show: {differing}"
+            assert not differing, f"job {self.jobs.index(job)}, (shown, expected): {differing}"
 
     @initialize(
         asked=st.lists(ASKED, min_size=1, max_size=3),
@@ -188,7 +188,7 @@ class JobMachine(RuleBasedStateMachine):
             life = {"lost_attempts": lost_attempts, "lost_attempts_without_progress": fruitless}
             session.execute(update(Job).where(Job.id == ids[0]).values(life))
 
-        if self.granted(post, None if dataset.usable else InvalidSpec):
+        if self.succeeds(post, None if dataset.usable else InvalidSpec):
             wanted = {name: value for name, value in asked.items() if name != "life"}
             job = ModelJob(
                 ids[0], dataset.project_id, dataset, **wanted, lost_attempts=lost_attempts, fruitless=fruitless
@@ -197,10 +197,10 @@ class JobMachine(RuleBasedStateMachine):
 
     @act(7, when=lambda self: self.jobs, number=one_of("some_job"), name=st.sampled_from(LIKELY_WISHES))
     def wish(self, number: int, name: str) -> None:
-        job, (ask, follows, refusals) = self.jobs[number], WISHES[name]
+        job, (ask, apply, refusals) = self.jobs[number], WISHES[name]
         refusal = JobNotFound if job.deleted else refusals.get(job.state)
-        if self.granted(lambda session: ask(JobService(session), job.project_id, job.id), refusal):
-            follows(job)
+        if self.succeeds(lambda session: ask(JobService(session), job.project_id, job.id), refusal):
+            apply(job)
             for other in self.jobs:
                 other.retry_of = None if job.deleted and other.retry_of == job.id else other.retry_of
 
@@ -213,18 +213,18 @@ class JobMachine(RuleBasedStateMachine):
         refusal = JobNotFound if job.deleted else refusals.get(job.state)
         ids: list[str] = []
 
-        def again(session: Session) -> None:
+        def make_retry(session: Session) -> None:
             ids.append(JobService(session).retry(job.project_id, job.id).id)
 
-        if self.granted(again, refusal):
-            self.jobs.append(job.again(ids[0]))
+        if self.succeeds(make_retry, refusal):
+            self.jobs.append(job.make_retry(ids[0]))
 
     @act(1, when=lambda self: self.jobs, number=one_of("some_job"), name=st.sampled_from([*WISHES, "retry"]))
     def wish_from_another_project(self, number: int, name: str) -> None:
         other = next(id for id in self.world.projects if id != self.jobs[number].project_id)
         for verb in ("get", "log_tail", name):
             ask = methodcaller(verb, other, self.jobs[number].id)
-            self.granted(lambda session, ask=ask: ask(JobService(session)), JobNotFound)
+            self.succeeds(lambda session, ask=ask: ask(JobService(session)), JobNotFound)
 
     @act(
         1,
@@ -244,18 +244,18 @@ class JobMachine(RuleBasedStateMachine):
 
     @act(1, when=lambda self: any(not dataset.deleted for dataset in self.datasets[1:]), number=one_of("some_dataset"))
     def delete_dataset(self, number: int) -> None:
-        """Refused while a job may still read it."""
+        """Refused while a job may still read the dataset."""
         dataset = self.datasets[number]
         used = any(job.dataset is dataset and job.state not in FINAL for job in self.jobs)
         refusal = DatasetNotFound if dataset.deleted else DatasetInUse if used else None
-        if self.granted(lambda session: DatasetService(session).delete(dataset.project_id, dataset.id), refusal):
+        if self.succeeds(lambda session: DatasetService(session).delete(dataset.project_id, dataset.id), refusal):
             dataset.deleted = True
 
     # What workers do
 
     @act(6, when=lambda self: any(job.state == "queued" for job in self.jobs), machine=st.sampled_from(MACHINES))
     def claim(self, machine: WorkerHardware) -> None:
-        """The most urgent that fits and that its project's limit allows, and of those the oldest."""
+        """Takes the most urgent job that fits and that its project's limit allows; of equals, the oldest."""
         fitting = [job for job in self.jobs if job.fits(machine) and not self.is_full(job.project_id)]
         first = min(fitting, key=lambda job: (-job.priority, self.jobs.index(job)), default=None)
         with transaction(self.world.sessions) as session:
@@ -273,17 +273,17 @@ class JobMachine(RuleBasedStateMachine):
         name=st.sampled_from(LIKELY_WORDS),
         step=st.integers(0, 9),
     )
-    def say(self, number: int, name: str, step: int) -> None:
+    def send_report(self, number: int, name: str, step: int) -> None:
         claim, word = self.claims[number][0], WORDS[name]
         job = self.find_held(claim)
-        heard = job is not None and (not word.states or job.state in word.states)
-        refusal = None if heard else StaleAttempt
-        if self.granted(lambda session: word.say(AttemptService(session, claim), step), refusal) and job:
-            word.follows(job, step)
+        accepted = job is not None and (not word.states or job.state in word.states)
+        refusal = None if accepted else StaleAttempt
+        if self.succeeds(lambda session: word.send_report(AttemptService(session, claim), step), refusal) and job:
+            word.apply(job, step)
 
     @act(3, when=lambda self: self.claims, number=one_of("some_claim"))
-    def beat(self, number: int) -> None:
-        """Of an attempt that is held, or was lost and not replaced, nor is its project full since."""
+    def send_heartbeat(self, number: int) -> None:
+        """Accepted if the attempt is held, or was lost and neither another attempt nor a full project prevents it."""
         claim, machine = self.claims[number]
         full = self.is_full(claim.project_id)
         lapsed = next((job for job in self.jobs if job.belongs_to(claim) and job.lease_expired and not full), None)
@@ -293,18 +293,18 @@ class JobMachine(RuleBasedStateMachine):
         def renew(session: Session) -> None:
             states.append(QueueService(session).renew(claim, 60))
 
-        if self.granted(renew, None if job else StaleAttempt) and job:
+        if self.succeeds(renew, None if job else StaleAttempt) and job:
             if lapsed:
-                job.take_up_again(machine)
+                job.recover_attempt(machine)
             job.overdue = False
             assert states == [job.state]
 
     @act(1, when=lambda self: self.claims, number=one_of("some_claim"), step=st.integers(0, 9))
     def record_late(self, number: int, step: int) -> None:
-        """Of an attempt whose worker is dead: its points are its own, whichever attempt runs the job now. Without the
-        secret none are taken."""
+        """Stores points of a dead worker under its attempt, even if another attempt runs the job now. Points with a
+        forged token are ignored."""
         claim, _ = self.claims[number]
-        self.granted(
+        self.succeeds(
             lambda session: AttemptService(session, claim).record_late(points(claim, step, 1), proof_of(claim)), None
         )
         for job in self.jobs:
@@ -313,7 +313,7 @@ class JobMachine(RuleBasedStateMachine):
 
     @act(1, when=lambda self: self.claims, number=one_of("some_claim"))
     def forge(self, number: int) -> None:
-        """Somebody knows the job and the attempt, and not the secret."""
+        """Adds a claim with a valid job and attempt, but a wrong token."""
         claim, machine = self.claims[number]
         self.claims.append((claim._replace(token=FORGED), machine))
 
@@ -337,8 +337,8 @@ class JobMachine(RuleBasedStateMachine):
         for job in doomed:
             job.refuse()
 
-    def granted(self, act: Callable[[Session], object], refusal: type[Exception] | None) -> bool:
-        """Act in a transaction of its own; it goes through, or ends with the one refusal that is due."""
+    def succeeds(self, act: Callable[[Session], object], refusal: type[Exception] | None) -> bool:
+        """Run `act` in a transaction; it must succeed, or raise `refusal`. Return whether it succeeded."""
         with pytest.raises(refusal) if refusal else nullcontext(), transaction(self.world.sessions) as session:
             act(session)
         return refusal is None

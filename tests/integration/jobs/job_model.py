@@ -1,6 +1,6 @@
-"""What must hold of one job, in the words of `docs/lifecycle.md` and without a look at the code that makes it so.
+"""A model of one job's life as `docs/lifecycle.md` describes it, independent of the code under test.
 
-The numbers stand here once more on purpose: a model that asked the code for them would agree with every mistake.
+The limits are repeated here on purpose: a model that imported them would agree with every mistake in them.
 """
 
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ LAPSES_INTO = {"running": "queued", "pausing": "paused", "cancelling": "cancelle
 FINAL = ("succeeded", "failed", "cancelled")
 MAY_SUCCEED = ("running", "pausing")
 MAY_FAIL = (*MAY_SUCCEED, "queued", "paused")
-"""The last two while it yields."""
+"""The last two only while the attempt yields."""
 
 
 @dataclass
@@ -48,14 +48,14 @@ class ModelJob:
     failed_attempts: int = 0
     reason: str | None = None
     claim: Claim | None = None
-    """Of the latest attempt; the only one whose words count."""
+    """The latest attempt's claim, the only one whose reports are accepted."""
     worker_id: str | None = None
     hold: bool = False
-    """The attempt has the lease: in the states that say so, and elsewhere while it yields to a resume."""
+    """The attempt has the lease: in the states of `LAPSES_INTO`, and in other states while it yields."""
     overdue: bool = False
-    """The lease has run out, and no recovery has noticed."""
+    """The lease has run out, and recovery has not run since."""
     lease_expired: bool = False
-    """Queued because its lease ran out, so that its worker may still take it up again."""
+    """Queued because its lease ran out; its worker may still recover the attempt."""
     step: int = 0
     start_step: int | None = None
     attempts: dict[int, str] = field(default_factory=dict)
@@ -82,8 +82,8 @@ class ModelJob:
     def belongs_to(self, claim: Claim) -> bool:
         return not self.deleted and self.claim == claim
 
-    def again(self, id: str) -> "ModelJob":
-        """A retry: what was asked, and nothing of what became of it."""
+    def make_retry(self, id: str) -> "ModelJob":
+        """Return the job that a retry creates: the same request, and no history."""
         names = ("project_id", "dataset", "priority", "device", "min_memory_gb", "max_retries", "keep_checkpoints")
         return ModelJob(id, **{name: getattr(self, name) for name in names}, retry_of=self.id)
 
@@ -100,12 +100,12 @@ class ModelJob:
         self.worker_id = None
 
     def end(self, state: str, outcome: str, *events: str) -> None:
-        """And with it the attempt."""
+        """Move the job to `state`, and end its attempt."""
         self.move(state, *events)
         self.attempts[self.attempt] = outcome
 
     def stop_yielding(self, outcome: str, event: str) -> None:
-        """The attempt has ended, and its job stays where a user has put it."""
+        """End the yielding attempt; the job keeps the state that a user gave it."""
         self.drop_lease()
         self.history.append(event)
         self.attempts[self.attempt] = outcome
@@ -134,22 +134,22 @@ class ModelJob:
         assert claim.attempt == self.attempt + 1, "attempt numbers only grow, by one"
         self.move("running", "job_claimed")
         self.claim, self.start_step = claim, None
-        self.hold_by(machine)
+        self.assign_to(machine)
 
-    def take_up_again(self, machine: WorkerHardware) -> None:
-        """Its worker was only cut off; the loss is forgiven."""
+    def recover_attempt(self, machine: WorkerHardware) -> None:
+        """Return the lost attempt to its worker; the loss no longer counts."""
         self.move("running", "attempt_recovered")
         self.lost_attempts -= 1
         self.fruitless = max(self.fruitless - 1, 0)
-        self.hold_by(machine)
+        self.assign_to(machine)
 
-    def hold_by(self, machine: WorkerHardware) -> None:
+    def assign_to(self, machine: WorkerHardware) -> None:
         self.hold, self.worker_id = True, machine.worker_id
         self.attempts[self.attempt] = "open"
 
     def lose(self) -> None:
         if self.state not in LAPSES_INTO:
-            # It was to stop anyway; no loss is counted.
+            # The attempt was about to stop; no loss is counted.
             self.stop_yielding("lost", "attempt_lost")
             return
         progressed = self.start_step is not None and self.step > self.start_step
@@ -161,10 +161,10 @@ class ModelJob:
             self.end("failed", "lost", "attempt_lost", "job_failed")
             self.reason = "crash_loop"
             return
-        onward = LAPSES_INTO[self.state]
-        events = {"queued": [], "paused": ["job_paused"], "cancelled": ["job_cancelled"]}[onward]
-        self.end(onward, "lost", "attempt_lost", *events)
-        self.lease_expired = onward == "queued"
+        next_state = LAPSES_INTO[self.state]
+        events = {"queued": [], "paused": ["job_paused"], "cancelled": ["job_cancelled"]}[next_state]
+        self.end(next_state, "lost", "attempt_lost", *events)
+        self.lease_expired = next_state == "queued"
 
     def fail(self, reason: str) -> None:
         self.failed_attempts += 1
@@ -197,11 +197,11 @@ class ModelJob:
 
     def plan(self, start_step: int) -> None:
         self.step = self.start_step = start_step
-        if self.attempt > 1 or start_step > 0:  # a retry may go on from an earlier job's checkpoint
+        if self.attempt > 1 or start_step > 0:  # a retry may resume from an earlier job's checkpoint
             self.history.append("job_resumed")
 
     def record(self, step: int, value: int) -> None:
-        """A point that was stored stays as it was first stored."""
+        """Store a value; a value that is stored already does not change."""
         self.step = max(self.step, step)
         self.points.setdefault((self.attempt, "loss", step), value)
 
@@ -219,7 +219,7 @@ class ModelJob:
         self.artifacts = sorted((self.attempt, path) for path in paths)
 
     def row(self) -> dict[str, Any]:
-        """What the database must show: `SHOWN` of `job_world`."""
+        """Return the row that `SHOWN` of `job_world` must read for this job."""
         return {
             "id": self.id,
             "state": self.state,

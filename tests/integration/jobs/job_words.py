@@ -1,4 +1,4 @@
-"""What a worker may say and a user may wish: each beside what must come of it."""
+"""What a worker may report and a user may request, each with its effect on the model."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -21,16 +21,16 @@ PATHS = ("a.safetensors", "all.tar", "b.json")
 
 
 class Word(NamedTuple):
-    """A report about an attempt, some with a step."""
+    """A worker's report about its attempt; some carry a step."""
 
-    say: Callable[[AttemptService, int], object]
-    follows: Callable[[ModelJob, int], object]
+    send_report: Callable[[AttemptService, int], object]
+    apply: Callable[[ModelJob, int], object]
     states: tuple[str, ...] = ()
-    """In which it is accepted; of any job that the attempt holds, if there are none."""
+    """The states in which the report is accepted; if empty, every state in which the attempt holds the job."""
 
 
 def points(claim: Claim, step: int, value: float) -> list[MetricPoint]:
-    """One, twice."""
+    """Return one point twice, as a worker that sends it again does."""
     return 2 * [
         MetricPoint(
             attempt=claim.attempt, number=step, step=step, measured_at=datetime.now(UTC), values={"loss": value}
@@ -43,7 +43,7 @@ def save_checkpoint(attempt: AttemptService, step: int) -> None:
 
 
 def publish(attempt: AttemptService, step: int) -> None:
-    """An adapter's files and their archive after an even step, a whole model's without one after an odd step."""
+    """Publish an adapter's files with their archive at an even step, and a model's files alone at an odd one."""
     first, archive, last = (stored(attempt.claim, path) for path in PATHS)
     attempt.publish({}, [first, last], None if step % 2 else archive)
 
@@ -99,9 +99,9 @@ WORDS: Mapping[str, Word] = {
 
 class Wish(NamedTuple):
     ask: Callable[[JobService, str, str], object]
-    follows: Callable[[ModelJob], object]
+    apply: Callable[[ModelJob], object]
     refusals: Mapping[str, type[Exception]]
-    """By the state in which it is refused."""
+    """By the state in which the request is refused."""
 
 
 ENDED = dict.fromkeys(FINAL, JobFinished) | {"cancelling": JobAlreadyCancelling}

@@ -1,4 +1,4 @@
-"""The real services over a database of their own, as the state machine calls them, and what the database then shows."""
+"""Runs the real services on a database for the state machine, and reads what the database then shows."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,7 +35,7 @@ class World:
     """Two projects; the second may run one job at a time."""
 
     def __init__(self, database_url: str) -> None:
-        # Without the ping before each transaction: the machine takes a hundred thousand of them.
+        # No ping before each transaction: the state machine opens a hundred thousand of them.
         self.engine = create_engine(database_url)
         self.sessions = open_sessions(self.engine)
         with transaction(self.sessions) as session:
@@ -49,7 +49,7 @@ class World:
                 session.execute(delete(table))
 
     def shown(self) -> list[dict[str, Any]]:
-        """Every job with all that hangs on it, oldest first."""
+        """Return every job with its attempts, events, metrics and files, oldest first."""
         with transaction(self.sessions) as session:
             return [dict(row) for row in session.execute(SHOWN).mappings()]
 
@@ -60,7 +60,7 @@ class World:
         return id
 
     def let_lease_run_out(self, id: str) -> None:
-        """As if its worker had been silent for so long."""
+        """Expire the job's lease, as if its worker had sent no heartbeat."""
         with transaction(self.sessions) as session:
             session.execute(update(Job).where(Job.id == id).values(lease_until=func.to_timestamp(0)))
 

@@ -1,4 +1,4 @@
-"""Workers, users and time as the collector meets them; and the books of what lies where."""
+"""Simulates workers, users and the passing of time for the collector, and lists what is stored."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -48,7 +48,7 @@ class World:
     # Time and the dispatcher
 
     def pass_time(self, seconds: float) -> None:
-        """Everything is so much older."""
+        """Make every row and file older by this many seconds."""
         with transaction(self.sessions) as session:
             for table, column in INSTANTS.items():
                 past = f"UPDATE {table} SET {column} = {column} - make_interval(secs => :seconds)"
@@ -58,7 +58,7 @@ class World:
             os.utime(path, (changed_at, changed_at))
 
     def collect(self) -> None:
-        """The dispatcher's two duties, the hourly search among them."""
+        """Run the collector's two tasks, including the hourly search."""
         before = self.stored()
         self.collector.search_at = 0
         self.collector.retain()
@@ -95,7 +95,7 @@ class World:
         self.write(claim, AttemptService.release)
 
     def lose(self, claim: Claim) -> None:
-        """Its worker falls silent, and its lease lapses."""
+        """Let the lease lapse, as if the worker had sent no heartbeat."""
         with transaction(self.sessions) as session:
             past = "UPDATE jobs SET lease_until = clock_timestamp() - interval '1 second' WHERE id = :id"
             session.execute(text(f"{past} AND lease_until IS NOT NULL"), {"id": claim.job_id})
@@ -117,7 +117,7 @@ class World:
         return id
 
     def upload_and_die(self) -> str:
-        """The server is killed after the bytes and before the row."""
+        """Store a dataset's bytes without its row, as if the server had been killed in between."""
         return self.put(dataset_key(self.project_id, new_id("file")))
 
     def die_uploading(self) -> Path:
@@ -126,7 +126,7 @@ class World:
         path.write_bytes(b"half")
         return path
 
-    # Books
+    # What is stored, and what rows name
 
     def stored(self) -> set[str]:
         return {str(path.relative_to(self.root)) for path in self.root.rglob("*") if path.is_file()}

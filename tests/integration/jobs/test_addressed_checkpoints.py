@@ -1,4 +1,4 @@
-"""Checkpoints by id and by name: listed, downloaded, started from, and kept while they are used."""
+"""Checkpoints by id and by name: lists, downloads, jobs that start from them, and how long they are kept."""
 
 import io
 import tarfile
@@ -33,7 +33,7 @@ FILES = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"weights", 
 
 
 class Source:
-    """A job under way, and the attempt that writes its checkpoints."""
+    """A running job, and the attempt that writes its checkpoints."""
 
     def __init__(self, api: TestClient, attempt: Attempt, id: str) -> None:
         self.api, self.attempt, self.id = api, attempt, id
@@ -42,7 +42,7 @@ class Source:
         attempt.reporter.open(attempt.folder)
 
     def write(self, step: int, files: dict[str, bytes] = FILES) -> dict[str, Any]:
-        """A checkpoint; as it is shown."""
+        """Write a checkpoint and return it as the API shows it."""
         path = self.attempt.output_uploader.make_folder() / f"checkpoints/step-{step:08d}"
         path.mkdir(parents=True)
         for name, content in files.items():
@@ -61,7 +61,7 @@ class Source:
         stored = [self.attempt.output_uploader.upload_file(path) for path in paths]
         spec = self.api.get(f"/jobs/{self.id}").json()["spec"]
         manifest = {"base_model": {"name": "tiny", "revision": REVISION}, "spec": {"adapter": spec["adapter"]}}
-        self.attempt.write(lambda own: own.publish(manifest, stored[:1], stored[1]), "publish")
+        self.attempt.write(lambda service: service.publish(manifest, stored[:1], stored[1]), "publish")
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def refusal(answer: Any) -> dict[str, str]:
     return {error["pointer"]: error["code"] for error in answer.json()["errors"]}
 
 
-def test_they_are_listed_with_what_was_measured(source: Source, api: TestClient) -> None:
+def test_checkpoints_are_listed_with_their_metrics(source: Source, api: TestClient) -> None:
     assert source.shown() == []
     measure(source.attempt.reporter, 1, 12)
     first, second = source.write(5), source.write(10)
@@ -89,7 +89,7 @@ def test_they_are_listed_with_what_was_measured(source: Source, api: TestClient)
     assert api.get("/jobs/ftjob-" + "0" * 24 + "/checkpoints").json()["code"] == "job_not_found"
 
 
-def test_an_adapter_is_downloaded_whole_and_in_part(source: Source, api: TestClient) -> None:
+def test_a_checkpoints_adapter_is_downloaded_whole_and_in_part(source: Source, api: TestClient) -> None:
     url = source.write(5)["url"]
     whole = api.get(url)
     with tarfile.open(fileobj=io.BytesIO(whole.content)) as tar:
@@ -104,7 +104,9 @@ def test_an_adapter_is_downloaded_whole_and_in_part(source: Source, api: TestCli
     assert api.get(url.replace("ftckpt_", "ftckpt_0")).json()["code"] == "checkpoint_not_found"
 
 
-def test_one_without_an_adapter_says_so(source: Source, api: TestClient, make_spec: Spec) -> None:
+def test_a_checkpoint_without_an_adapter_is_neither_downloaded_nor_started_from(
+    source: Source, api: TestClient, make_spec: Spec
+) -> None:
     shown = source.write(5, {"trainable.safetensors": b"all of them", "state.json": b"{}"})
     assert shown["url"] is None
     answer = api.get(f"/jobs/{source.id}/checkpoints/{shown['id']}/archive")
@@ -113,7 +115,7 @@ def test_one_without_an_adapter_says_so(source: Source, api: TestClient, make_sp
     assert refusal(api.post("/jobs", json=spec)) == {"/init_from": "checkpoint_without_adapter"}
 
 
-def test_a_job_starts_from_one_by_id_or_name(
+def test_a_job_starts_from_a_checkpoint_by_id_or_name(
     source: Source,
     api: TestClient,
     make_spec: Spec,
@@ -144,12 +146,14 @@ def test_a_job_starts_from_one_by_id_or_name(
         assert refusal(api.post("/jobs", json=spec)) == {"/init_from": "init_from_not_found"}, unknown
 
 
-def test_a_result_is_started_from_by_its_name(
+def test_a_job_starts_from_another_jobs_result_by_name(
     source: Source, api: TestClient, make_spec: Spec, sessions: Sessions, project_id: str
 ) -> None:
     name = f"ft:tiny:support:{source.id[-8:]}"
     spec = make_spec(method="lora", init_from=name)
-    assert refusal(api.post("/jobs", json=spec)) == {"/init_from": "init_from_not_found"}, "it has not succeeded yet"
+    assert refusal(api.post("/jobs", json=spec)) == {"/init_from": "init_from_not_found"}, (
+        "the job has not succeeded yet"
+    )
     source.succeed()
     assert api.post("/jobs", json=spec).status_code == 201
     with transaction(sessions) as session:
@@ -163,7 +167,7 @@ def test_a_result_is_started_from_by_its_name(
         assert resolve_model_name(session, project_id, name) is None
 
 
-def test_a_name_that_two_jobs_have_is_not_guessed(
+def test_a_name_that_two_jobs_share_is_refused(
     source: Source, api: TestClient, make_spec: Spec, sessions: Sessions, project_id: str
 ) -> None:
     shown = source.write(5)
@@ -184,7 +188,7 @@ def test_a_name_that_two_jobs_have_is_not_guessed(
     assert api.post("/jobs", json=make_spec(method="lora", init_from=shown["id"])).status_code == 201
 
 
-def test_one_that_a_job_starts_from_stays(
+def test_a_checkpoint_that_a_job_starts_from_is_kept(
     source: Source,
     api: TestClient,
     make_spec: Spec,
@@ -193,7 +197,7 @@ def test_one_that_a_job_starts_from_stays(
     project_id: str,
     storage: Storage,
 ) -> None:
-    """As it is trimmed, when it has outlived its job, and when its job is to be deleted."""
+    """When newer checkpoints replace it, when its time after the job's end is over, and when a user deletes its job."""
     used = source.write(1)
     user = api.post("/jobs", json=make_spec(method="lora", init_from=used["name"])).json()["id"]
     for step in (2, 3, 4):
@@ -214,7 +218,7 @@ def test_one_that_a_job_starts_from_stays(
     assert api.delete(f"/jobs/{source.id}").status_code == 204
 
 
-def test_a_start_that_is_gone_fails_the_job(
+def test_a_job_whose_start_checkpoint_was_deleted_fails(
     source: Source,
     api: TestClient,
     make_spec: Spec,
@@ -230,13 +234,13 @@ def test_a_start_that_is_gone_fails_the_job(
     assert api.get(f"/jobs/{user}").json()["failure"]["reason"] == "init_from_not_found"
 
 
-def test_fine_tuned_names_have_no_suffix_of_their_own() -> None:
+def test_a_model_name_without_a_suffix_has_an_empty_part() -> None:
     job = Job(id="ftjob-" + "0" * 16 + "0a1b2c3d", base_model="acme/tiny", spec={"suffix": None})
     assert fine_tuned_name(job) == "ft:acme/tiny::0a1b2c3d"
 
 
-def test_an_attempts_word_is_fenced_still(source: Source, sessions: Sessions) -> None:
-    """Letting go of old checkpoints happens in the transaction that adds the new one."""
+def test_saving_a_checkpoint_drops_the_oldest_one(source: Source, sessions: Sessions) -> None:
+    """The fenced transaction that adds the new checkpoint also drops the old one."""
     for step in (1, 2, 3):
         source.write(step)
     with transaction(sessions) as session:

@@ -1,4 +1,4 @@
-"""Which checkpoints stay in storage, and which of them an attempt goes on from."""
+"""Which checkpoints stay in storage, and from which of them an attempt resumes."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -57,7 +57,7 @@ def release(sessions: Sessions, claim: Claim) -> None:
         AttemptService(session, claim).release()
 
 
-def test_the_newest_stay_as_many_as_the_spec_says(
+def test_the_spec_decides_how_many_checkpoints_are_kept(
     sessions: Sessions,
     settings: Settings,
     storage: Storage,
@@ -65,7 +65,7 @@ def test_the_newest_stay_as_many_as_the_spec_says(
     claim: Take,
     save: Callable[[Claim, int], None],
 ) -> None:
-    """Of all attempts together; another job's are left alone; and the bytes of the others go."""
+    """Counted over all attempts. Other jobs' checkpoints are kept, and the bytes of the dropped ones are deleted."""
     other = post(training={"epochs": 1, "keep_checkpoints": 1})
     save(claim(), 1)
     id = post(training={"epochs": 1, "keep_checkpoints": 2})
@@ -80,28 +80,28 @@ def test_the_newest_stay_as_many_as_the_spec_says(
     assert kept(sessions, id) == [(2, 40), (2, 30)]
     assert kept(sessions, other) == [(1, 1)]
     with transaction(sessions) as session:
-        dead = set(session.scalars(select(DeletedObject.storage_key)))
+        removed = set(session.scalars(select(DeletedObject.storage_key)))
     prefix = f"{first.project_id}/jobs/{id}/1/checkpoints"
-    assert dead == {f"{prefix}/{step}/{name}" for step in (10, 20) for name in ("state.json", "w.bin")}
+    assert removed == {f"{prefix}/{step}/{name}" for step in (10, 20) for name in ("state.json", "w.bin")}
 
     Dispatcher(settings, sessions).collect()
-    for key in dead:
+    for key in removed:
         with pytest.raises(FileNotFoundError):
             list(storage.read(key))
     assert b"".join(storage.read(f"{second.project_id}/jobs/{id}/2/checkpoints/40/w.bin")) == b"attempt 2, step 40"
 
 
-def test_a_checkpoint_saved_twice_is_there_once(
+def test_a_checkpoint_saved_twice_is_kept_once(
     sessions: Sessions, post: Post, claim: Take, save: Callable[[Claim, int], None]
 ) -> None:
-    """A commit whose answer was lost is tried again."""
+    """A worker that lost the answer to its commit repeats it."""
     id, held = post(), claim()
     for step in (1, 2, 3, 4, 4):
         save(held, step)
     assert kept(sessions, id) == [(1, 4), (1, 3), (1, 2)]
 
 
-def test_an_attempt_goes_on_from_the_furthest_checkpoint_that_is_whole(
+def test_an_attempt_resumes_from_the_furthest_intact_checkpoint(
     sessions: Sessions,
     settings: Settings,
     storage: Storage,
@@ -130,7 +130,7 @@ def test_an_attempt_goes_on_from_the_furthest_checkpoint_that_is_whole(
     shutil.rmtree(found)
     storage.delete(f"{prefix}/10/w.bin")
     assert attempt.input_fetcher.fetch_checkpoint(attempt.write(AttemptService.checkpoints, "read_inputs")) is None, (
-        "it begins again"
+        "the attempt starts from the beginning"
     )
 
 
@@ -158,7 +158,7 @@ def no_connections(database_url: str) -> Iterator[None]:
             admin.execute(f"ALTER DATABASE {url.database} ALLOW_CONNECTIONS true")
 
 
-def test_an_outage_while_it_evaluates_leaves_one_checkpoint_waiting(
+def test_during_an_outage_only_the_newest_checkpoint_waits(
     monkeypatch: pytest.MonkeyPatch,
     database_url: str,
     sessions: Sessions,
@@ -184,7 +184,7 @@ def test_an_outage_while_it_evaluates_leaves_one_checkpoint_waiting(
             )
             attempt._handle_message(PhaseEntered(phase=JobPhase.training))
             attempt._handle_message(CheckpointWritten(step=step, path=folder, machine=MACHINE.fingerprint))
-        assert len([folder for folder in folders if folder.exists()]) <= 2, "one under way, and the newest"
+        assert len([folder for folder in folders if folder.exists()]) <= 2, "the one being uploaded, and the newest"
         assert folders[-1].exists()
     attempt.event_reporter.write_queued()
     with transaction(sessions) as session:

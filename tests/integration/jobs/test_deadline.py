@@ -1,4 +1,4 @@
-"""`max_duration_seconds`: running time of all attempts, lost ones too; time in the queue does not count."""
+"""`max_duration_seconds` limits the running time of all attempts, also lost ones; time in the queue does not count."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -18,7 +18,7 @@ Take = Callable[..., Claim]
 
 
 def pass_time(sessions: Sessions, id: str, seconds: float) -> None:
-    """As if everything that has happened to the job had happened earlier, and what goes on goes on."""
+    """Move everything that has happened to the job into the past by this many seconds."""
     back = timedelta(seconds=seconds)
     with transaction(sessions) as session:
         session.execute(update(Job).where(Job.id == id).values(created_at=Job.created_at - back))
@@ -66,15 +66,15 @@ def test_all_attempts_count_and_the_queue_does_not(sessions: Sessions, post: Pos
     lapse(sessions, id)
     third = claim()
     assert seconds_left(sessions, third) == pytest.approx(50, abs=5)
-    assert seconds_left(sessions, second) is None, "it is no longer the job's"
+    assert seconds_left(sessions, second) is None, "the attempt is no longer the job's"
 
 
-def test_without_a_limit_nothing_is_left_over(sessions: Sessions, post: Post, claim: Take) -> None:
+def test_without_a_limit_no_remaining_time_is_given(sessions: Sessions, post: Post, claim: Take) -> None:
     post()
     assert seconds_left(sessions, claim()) is None
 
 
-def test_the_sweep_ends_what_waits_with_nothing_left(sessions: Sessions, post: Post, claim: Take) -> None:
+def test_recovery_fails_a_queued_job_whose_time_is_used_up(sessions: Sessions, post: Post, claim: Take) -> None:
     spent, fresh = post(max_duration_seconds=1000, priority=1), post(max_duration_seconds=1000)
     held = claim()
     assert held.job_id == spent
@@ -90,16 +90,16 @@ def test_the_sweep_ends_what_waits_with_nothing_left(sessions: Sessions, post: P
     assert read(sessions, fresh) == ("queued", None)
 
 
-def test_the_sweep_ends_a_silent_workers_job_whose_time_is_up(sessions: Sessions, post: Post, claim: Take) -> None:
+def test_recovery_fails_a_lost_job_whose_time_is_used_up(sessions: Sessions, post: Post, claim: Take) -> None:
     id, _ = post(max_duration_seconds=100), claim()
     pass_time(sessions, id, 101)
     recover(sessions)
-    assert read(sessions, id) == ("running", None), "its worker may still speak"
+    assert read(sessions, id) == ("running", None), "its worker may still renew the lease"
     lapse(sessions, id)
     assert read(sessions, id) == ("failed", FailureReason.deadline_exceeded)
 
 
-def test_a_spent_deadline_is_not_retried(sessions: Sessions, post: Post, claim: Take) -> None:
+def test_an_exceeded_deadline_is_not_retried(sessions: Sessions, post: Post, claim: Take) -> None:
     id, held = post(max_duration_seconds=100, max_retries=5), claim()
     with transaction(sessions) as session:
         AttemptService(session, held).fail(FailureReason.deadline_exceeded, "It took too long.")

@@ -21,7 +21,7 @@ from app.settings import Settings
 LEASE_SECONDS = 3.0
 
 
-def test_more_bells_than_a_batch_are_all_relayed(settings: Settings, sessions: Sessions, project_id: str) -> None:
+def test_more_wakeups_than_a_batch_are_all_relayed(settings: Settings, sessions: Sessions, project_id: str) -> None:
     count = 2 * outbox.BATCH + 50
     with transaction(sessions) as session:
         for _ in range(count):
@@ -36,7 +36,7 @@ def test_more_bells_than_a_batch_are_all_relayed(settings: Settings, sessions: S
 
 @contextmanager
 def outage(database_url: str) -> Iterator[None]:
-    """Nobody is let into the database, and those who are in it are thrown out."""
+    """Close every connection to the database, and refuse new ones."""
     url = make_url(database_url)
     server = {"host": url.query["host"], "user": "postgres", "dbname": "postgres", "autocommit": True}
     with psycopg.connect(**server) as admin:
@@ -48,7 +48,7 @@ def outage(database_url: str) -> Iterator[None]:
 
 @pytest.fixture
 def dispatcher(settings: Settings, sessions: Sessions) -> Dispatcher:
-    """One that has run for longer than a lease."""
+    """A dispatcher that has run for longer than a lease."""
     settings.data_dir.mkdir(exist_ok=True)
     found = Dispatcher(settings.model_copy(update={"lease_seconds": LEASE_SECONDS}), sessions)
     found.recovery_starts_at = 0
@@ -71,7 +71,7 @@ def recover_until(dispatcher: Dispatcher, holds: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def test_after_an_outage_workers_have_a_full_lease_to_speak_first(
+def test_recovery_waits_a_full_lease_after_an_outage(
     database_url: str,
     dispatcher: Dispatcher,
     sessions: Sessions,
@@ -79,7 +79,7 @@ def test_after_an_outage_workers_have_a_full_lease_to_speak_first(
     claim: Callable[..., Claim],
     state_of: Callable[[str], JobState],
 ) -> None:
-    """However long ago recovery first saw it."""
+    """The time counts from the end of the outage, not from the moment at which recovery noticed it."""
     id = post()
     held = claim(lease_seconds=LEASE_SECONDS)
     with outage(database_url):
@@ -90,7 +90,7 @@ def test_after_an_outage_workers_have_a_full_lease_to_speak_first(
     assert state_of(id) is JobState.running
     with transaction(sessions) as session:
         assert QueueService(session).renew(held, LEASE_SECONDS) is JobState.running
-    recover_until(dispatcher, lambda: state_of(id) is JobState.queued)  # as its worker is silent from here on
+    recover_until(dispatcher, lambda: state_of(id) is JobState.queued)  # its worker sends no more heartbeats
 
 
 def test_a_broken_connection_is_no_outage(
@@ -124,7 +124,7 @@ def test_a_worker_that_freezes_in_the_middle_of_a_write_does_not_keep_its_job(
     state_of: Callable[[str], JobState],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """And takes the end of its transaction, when it wakes, for the outage that it is to it."""
+    """When the worker wakes, it treats its ended transaction as an outage."""
     id = post()
     held = claim(lease_seconds=0.1)
     monkeypatch.setattr("app.db.session.SILENT_TRANSACTION", "3s")

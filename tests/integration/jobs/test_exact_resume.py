@@ -1,4 +1,4 @@
-"""A job prefers the worker on which its checkpoint resumes exactly. Time is the database's."""
+"""A job prefers a worker on which its checkpoint resumes exactly. The database's clock decides."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,31 +28,31 @@ EPOCH = {"epochs": 1}
 
 
 @pytest.fixture
-def say(sessions: Sessions) -> Callable[..., None]:
-    def speak(claim: Claim, word: str, *arguments: Any) -> None:
+def report(sessions: Sessions) -> Callable[..., None]:
+    def call(claim: Claim, method: str, *arguments: Any) -> None:
         with transaction(sessions) as session:
-            getattr(AttemptService(session, claim), word)(*arguments)
+            getattr(AttemptService(session, claim), method)(*arguments)
 
-    return speak
+    return call
 
 
 @pytest.fixture
-def interrupted(claim: Take, post: Post, say: Callable[..., None]) -> Callable[..., str]:
-    """A job that HERE has saved at step 7 and given back; its id."""
+def interrupted(claim: Take, post: Post, report: Callable[..., None]) -> Callable[..., str]:
+    """Create a job that HERE saved at step 7 and released, and return its id."""
 
     def make(**training: Any) -> str:
         id = post(training=EPOCH | training)
         held = claim(HERE)
         assert held is not None
-        say(held, "save_checkpoint", 7, [], "1" * 64, HERE.fingerprint)
-        say(held, "release")
+        report(held, "save_checkpoint", 7, [], "1" * 64, HERE.fingerprint)
+        report(held, "release")
         return id
 
     return make
 
 
-def let_wait(sessions: Sessions, id: str, seconds: float) -> None:
-    """As if it had been queued so long ago."""
+def backdate_queued_at(sessions: Sessions, id: str, seconds: float) -> None:
+    """Make the job look as if it had been queued this many seconds ago."""
     with transaction(sessions) as session:
         past = func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, seconds)
         session.execute(update(Job).where(Job.id == id).values(queued_at=past))
@@ -74,9 +74,9 @@ def test_an_equal_worker_takes_it_at_once_and_another_after_the_wait(
     id = interrupted()
     assert claim(OTHER) is None
     assert waits_for(api, id) == f"{EXACTLY} (up to 60 s)"
-    let_wait(sessions, id, 59)
+    backdate_queued_at(sessions, id, 59)
     assert claim(OTHER) is None
-    let_wait(sessions, id, 60)
+    backdate_queued_at(sessions, id, 60)
     assert waits_for(api, id) == "1st in queue"
     assert taken(claim(OTHER)) == id
 
@@ -84,26 +84,26 @@ def test_an_equal_worker_takes_it_at_once_and_another_after_the_wait(
     assert taken(claim(TWIN)) == id
 
 
-def test_others_are_not_held_up_by_one_that_waits(claim: Take, post: Post, interrupted: Callable[..., str]) -> None:
+def test_a_waiting_job_delays_no_other(claim: Take, post: Post, interrupted: Callable[..., str]) -> None:
     interrupted()
     fresh = post()
     assert taken(claim(OTHER)) == fresh
 
 
-def test_each_queueing_waits_again(
-    sessions: Sessions, claim: Take, say: Callable[..., None], interrupted: Callable[..., str], project_id: str
+def test_the_wait_begins_again_each_time_the_job_is_queued(
+    sessions: Sessions, claim: Take, report: Callable[..., None], interrupted: Callable[..., str], project_id: str
 ) -> None:
-    """Also one that is resumed while its attempt yields: its wait begins when the attempt has let go."""
+    """Also for a job that is resumed while its attempt yields: its wait begins when the attempt releases it."""
     id = interrupted()
-    let_wait(sessions, id, 100)
+    backdate_queued_at(sessions, id, 100)
     held = claim(HERE)
     assert held is not None
     with transaction(sessions) as session:
         JobService(session).pause(project_id, id)
         JobService(session).resume(project_id, id)
-    let_wait(sessions, id, 100)
-    assert claim(OTHER) is None, "it yields"
-    say(held, "release")
+    backdate_queued_at(sessions, id, 100)
+    assert claim(OTHER) is None, "its attempt yields"
+    report(held, "release")
     assert claim(OTHER) is None
     assert taken(claim(HERE)) == id
 
@@ -111,7 +111,7 @@ def test_each_queueing_waits_again(
         JobService(session).pause(project_id, id)
         session.execute(update(Job).values(lease_until=func.clock_timestamp()))
         QueueService(session).recover_lost_work()
-    let_wait(sessions, id, 100)
+    backdate_queued_at(sessions, id, 100)
     with transaction(sessions) as session:
         JobService(session).resume(project_id, id)
     assert claim(OTHER) is None
@@ -121,17 +121,17 @@ def test_each_queueing_waits_again(
         session.execute(update(Job).values(lease_until=func.clock_timestamp()))
         QueueService(session).recover_lost_work()
     assert claim(OTHER) is None, "its worker was lost"
-    let_wait(sessions, id, 61)
+    backdate_queued_at(sessions, id, 61)
     assert taken(claim(OTHER)) == id
 
 
-def test_one_that_waits_for_ever_is_never_taken_by_another(
+def test_a_job_that_waits_without_limit_is_never_taken_by_another_machine(
     api: TestClient, sessions: Sessions, claim: Take, interrupted: Callable[..., str]
 ) -> None:
     id = interrupted(on_inexact_resume="wait")
     with transaction(sessions) as session:
         WorkerService(session).register(OTHER, {}, ["training"], draining=False, disk_full=False, lease=60)
-    let_wait(sessions, id, 10**7)
+    backdate_queued_at(sessions, id, 10**7)
     assert claim(OTHER) is None
     assert waits_for(api, id) == f"{EXACTLY}; none is online"
     with transaction(sessions) as session:
@@ -142,54 +142,54 @@ def test_one_that_waits_for_ever_is_never_taken_by_another(
     assert taken(claim(TWIN)) == id
 
 
-def test_one_that_fails_elsewhere_is_taken_after_the_wait_to_say_what_differs(
+def test_a_job_that_refuses_an_inexact_resume_is_still_taken_after_the_wait(
     sessions: Sessions, claim: Take, interrupted: Callable[..., str]
 ) -> None:
-    """What does is in the checkpoint: the training process reads it."""
+    """The training process then reads from the checkpoint what differs, and reports it."""
     id = interrupted(on_inexact_resume="fail")
     assert claim(OTHER) is None
-    let_wait(sessions, id, 60)
+    backdate_queued_at(sessions, id, 60)
     assert taken(claim(OTHER)) == id
 
 
-def test_a_lost_checkpoint_leaves_the_machine_of_the_one_before(
-    sessions: Sessions, claim: Take, say: Callable[..., None], interrupted: Callable[..., str]
+def test_after_a_lost_checkpoint_the_machine_of_the_one_before_is_preferred(
+    sessions: Sessions, claim: Take, report: Callable[..., None], interrupted: Callable[..., str]
 ) -> None:
     id = interrupted()
-    let_wait(sessions, id, 60)
+    backdate_queued_at(sessions, id, 60)
     held = claim(OTHER)
     assert held is not None
-    say(held, "save_checkpoint", 9, [], "1" * 64, OTHER.fingerprint)
-    say(held, "give_up_checkpoint", 2, 9)
-    say(held, "release")
+    report(held, "save_checkpoint", 9, [], "1" * 64, OTHER.fingerprint)
+    report(held, "give_up_checkpoint", 2, 9)
+    report(held, "release")
     assert claim(OTHER) is None
     held = claim(HERE)
     assert held is not None
-    say(held, "give_up_checkpoint", 1, 7)
-    say(held, "release")
-    assert taken(claim(OTHER)) == id, "it begins from the start"
+    report(held, "give_up_checkpoint", 1, 7)
+    report(held, "release")
+    assert taken(claim(OTHER)) == id, "it starts from the beginning"
 
 
-def test_a_job_shows_how_exactly_it_has_come_so_far(
-    api: TestClient, sessions: Sessions, claim: Take, say: Callable[..., None], interrupted: Callable[..., str]
+def test_a_job_shows_whether_it_has_resumed_exactly(
+    api: TestClient, sessions: Sessions, claim: Take, report: Callable[..., None], interrupted: Callable[..., str]
 ) -> None:
     id = interrupted()
     assert api.get(f"/jobs/{id}").json()["exact"] is True
     [checkpoint] = api.get(f"/jobs/{id}/checkpoints").json()["items"]
     assert checkpoint["machine_fingerprint"] == HERE.fingerprint
-    let_wait(sessions, id, 60)
+    backdate_queued_at(sessions, id, 60)
     held = claim(OTHER)
     assert held is not None
     inexact = InexactResume(step=7, differs={"machine.threads": Difference(before=1, now=2)})
-    say(held, "plan", {}, 40, 7, [inexact])
+    report(held, "plan", {}, 40, 7, [inexact])
     job = api.get(f"/jobs/{id}").json()
     resumes = [{"step": 7, "differs": {"machine.threads": {"before": 1, "now": 2}}}]
     assert (job["exact"], job["inexact_resumes"]) == (False, resumes)
 
 
-def test_the_claim_goes_by_the_queues_index(sessions: Sessions, project_id: str) -> None:
-    """Ten thousand that wait for another machine stand before the one that is taken: they are passed over by their own
-    row, without a look at their checkpoints."""
+def test_a_claim_uses_the_queues_index(sessions: Sessions, project_id: str) -> None:
+    """Ten thousand jobs that wait for another machine precede the one that is taken. Their rows suffice to skip them;
+    their checkpoints are not read."""
     with transaction(sessions) as session:
         session.execute(
             text(

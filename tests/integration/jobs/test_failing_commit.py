@@ -1,4 +1,4 @@
-"""The commit comes before the answer: one that fails is no 201, and leaves nothing behind."""
+"""The commit comes before the answer: a failed commit is answered with 500 and stores nothing."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ Arm = Callable[[str], None]
 
 @pytest.fixture
 def arm() -> Iterator[Arm]:
-    yield lambda words: failpoints.arm({"FAILPOINT": words})
+    yield lambda failpoint: failpoints.arm({"FAILPOINT": failpoint})
     failpoints.arm(os.environ)
 
 
@@ -27,7 +27,7 @@ def counts(sessions: Sessions) -> list[int]:
         return [session.scalar(select(func.count()).select_from(table)) or 0 for table in (Job, JobEvent, OutboxRow)]
 
 
-def test_a_failed_commit_is_no_201_and_no_job(
+def test_a_failed_commit_is_answered_with_500_and_creates_no_job(
     api: TestClient, sessions: Sessions, make_spec: Callable[..., dict[str, Any]], arm: Arm
 ) -> None:
     spec = make_spec()
@@ -36,13 +36,13 @@ def test_a_failed_commit_is_no_201_and_no_job(
     assert answer.status_code == 500
     assert "ftjob-" not in answer.text
     assert counts(sessions) == [0, 0, 0]
-    assert api.post("/jobs", json=spec).status_code == 500, "each time"
+    assert api.post("/jobs", json=spec).status_code == 500, "it fails each time"
     arm("")
     assert api.post("/jobs", json=spec).status_code == 201
     assert counts(sessions) == [1, 1, 1]
 
 
-def test_a_job_whose_answer_was_lost_is_there(
+def test_a_job_whose_answer_was_lost_is_created(
     api: TestClient, sessions: Sessions, make_spec: Callable[..., dict[str, Any]], arm: Arm
 ) -> None:
     arm("after_post_job:raise")

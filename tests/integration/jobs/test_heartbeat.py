@@ -1,4 +1,4 @@
-"""The heartbeat's thread outlives whatever goes wrong at any of its steps."""
+"""The heartbeat thread survives errors at each of its steps."""
 
 import itertools
 import time
@@ -45,7 +45,7 @@ class Fault:
 
 
 def break_step(step: str, heartbeat: Heartbeat, fault: Fault, patch: pytest.MonkeyPatch) -> None:
-    """What only reads or tells fails each time; the renewal, without which no lease lives, every other time."""
+    """Make a step fail: each time if it only reads or reports, every other time if the lease depends on it."""
     match step:
         case "read the log":
             heartbeat.log_tail = fault
@@ -63,7 +63,7 @@ def break_step(step: str, heartbeat: Heartbeat, fault: Fault, patch: pytest.Monk
 
 
 @pytest.mark.parametrize("step", ["read the log", "keep the log", "time left", "renew", "connect", "commit"])
-def test_the_lease_lives_and_wishes_arrive_whatever_fails(
+def test_the_lease_is_renewed_and_requests_arrive_whichever_step_fails(
     step: str,
     sessions: Sessions,
     project_id: str,

@@ -1,4 +1,4 @@
-"""A training process that lies: its job fails by name, and nothing outside of its folder is read, stored or removed."""
+"""A training process that sends false messages fails its job; nothing outside its folder is read, stored or removed."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ from worker.attempt.runner import Attempt as Run
 from worker.processes.child_messages import MAX_WAITING_BYTES, MessageQueue, ProtocolBroken
 from worker.training.runtime.messages import PhaseEntered
 
-CANARY = "s3cret-of-another-project"
+MARKER = "s3cret-of-another-project"
 PRELUDE = """
 import json, os, sys, time
 request = json.loads(sys.stdin.readline())
@@ -63,11 +63,11 @@ LIES = {
 
 @pytest.fixture
 def victim(settings: Settings) -> Path:
-    """Something of another's, beside the work folders, as a result would look."""
+    """Another project's folder next to the work folders, which looks like a result."""
     folder = settings.data_dir / "victim"
     (folder / "step-1").mkdir(parents=True)
     for path in (folder / "manifest.json", folder / "step-1/state.json"):
-        path.write_text(json.dumps({"secret": CANARY}))
+        path.write_text(json.dumps({"secret": MARKER}))
     return folder
 
 
@@ -75,7 +75,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_each_lie_fails_the_job_by_name_and_reaches_nothing_outside(
+def test_each_false_message_fails_the_job_and_reaches_nothing_outside_its_folder(
     settings: Settings,
     sessions: Sessions,
     trainable: str,
@@ -101,12 +101,12 @@ def test_each_lie_fails_the_job_by_name_and_reaches_nothing_outside(
             job = session.get_one(Job, id)
             log_tail = session.scalars(select(Attempt.log_tail).where(Attempt.job_id == id)).one()
         found[name] = job.state, job.failure_reason
-        assert CANARY not in log_tail, name
-        assert CANARY not in str(job.failure_message), name
+        assert MARKER not in log_tail, name
+        assert MARKER not in str(job.failure_message), name
         assert tree(victim) == before, name
     assert found == dict.fromkeys(LIES, ("failed", "protocol_broken"))
     stored = tree(settings.data_dir / "storage").values()
-    assert not [content for content in stored if CANARY.encode() in content]
+    assert not [content for content in stored if MARKER.encode() in content]
     with transaction(sessions) as session:
         assert session.scalars(select(Artifact.id)).all() == []
         assert session.scalars(select(Checkpoint.id)).all() == []

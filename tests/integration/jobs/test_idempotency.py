@@ -1,4 +1,4 @@
-"""The same POST with the same key makes one thing and is answered alike."""
+"""A POST that is repeated with its idempotency key creates one object and gets the same answer."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +34,7 @@ def refusal(answer: Any) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
 
 
-def test_the_same_request_again_is_answered_alike_and_makes_nothing(
+def test_a_repeated_request_gets_the_same_answer_and_creates_nothing(
     api: TestClient, sessions: Sessions, make_spec: Spec
 ) -> None:
     spec = make_spec()
@@ -48,14 +48,14 @@ def test_the_same_request_again_is_answered_alike_and_makes_nothing(
     assert num_jobs(sessions) == 1
 
 
-def test_an_answer_with_a_key_is_that_without_one(api: TestClient, make_spec: Spec) -> None:
+def test_an_answer_has_the_same_fields_with_and_without_a_key(api: TestClient, make_spec: Spec) -> None:
     spec = make_spec()
     plain, keyed = api.post("/jobs", json=spec), api.post("/jobs", json=spec, headers=KEY)
     assert plain.json().keys() == keyed.json().keys()
     assert api.get(keyed.headers["location"]).json() == keyed.json()
 
 
-def test_without_a_key_or_with_others_every_request_makes_a_job(
+def test_every_request_without_a_key_or_with_another_one_creates_a_job(
     api: TestClient, sessions: Sessions, make_spec: Spec
 ) -> None:
     spec = make_spec()
@@ -64,7 +64,7 @@ def test_without_a_key_or_with_others_every_request_makes_a_job(
     assert num_jobs(sessions) == 4
 
 
-def test_another_request_with_the_key_is_refused(api: TestClient, sessions: Sessions, make_spec: Spec) -> None:
+def test_another_request_with_the_same_key_is_refused(api: TestClient, sessions: Sessions, make_spec: Spec) -> None:
     spec = make_spec()
     id = api.post("/jobs", json=spec, headers=KEY).json()["id"]
     api.post(f"/jobs/{id}/cancel")
@@ -74,7 +74,7 @@ def test_another_request_with_the_key_is_refused(api: TestClient, sessions: Sess
     assert num_jobs(sessions) == 1
 
 
-def test_a_retry_takes_a_key_too(api: TestClient, sessions: Sessions, make_spec: Spec) -> None:
+def test_a_retry_accepts_a_key(api: TestClient, sessions: Sessions, make_spec: Spec) -> None:
     id = api.post("/jobs", json=make_spec()).json()["id"]
     api.post(f"/jobs/{id}/cancel")
     first, again = (api.post(f"/jobs/{id}/retry", headers=KEY) for _ in range(2))
@@ -87,7 +87,7 @@ def test_a_retry_takes_a_key_too(api: TestClient, sessions: Sessions, make_spec:
 
 
 @pytest.mark.parametrize("noun", ["previews", "overlaps"])
-def test_what_is_asked_of_a_dataset_takes_a_key_too(
+def test_a_dataset_check_accepts_a_key(
     api: TestClient, sessions: Sessions, base_model: str, make_dataset: Callable[..., str], noun: str
 ) -> None:
     path, other = f"/datasets/{make_dataset()}/{noun}", make_dataset()
@@ -98,14 +98,14 @@ def test_what_is_asked_of_a_dataset_takes_a_key_too(
         session.execute(update(DatasetCheck).values(state="failed", failure_code="file_missing", failure_message="-"))
     again = api.post(path, json=asked, headers=KEY)
     assert (again.status_code, again.headers["location"]) == (202, first.headers["location"])
-    assert again.content == first.content, "as it was then"
+    assert again.content == first.content, "the first answer, not the present state"
     refused = (422, "idempotency_key_reused")
     assert refusal(api.post(path, json=asked | {"rows": [1]}, headers=KEY)) == refused
     assert refusal(api.post(f"/datasets/{other}/{noun}", json=asked, headers=KEY)) == refused
     assert [each["id"] for each in api.get(path).json()["items"]] == [first.json()["id"]]
 
 
-def test_uploads_by_parts_take_a_key_too(api: TestClient) -> None:
+def test_an_upload_in_parts_accepts_a_key(api: TestClient) -> None:
     def begin(filename: str = "rows.jsonl") -> Any:
         return api.post("/uploads", json={"bytes": 5, "filename": filename}, headers=KEY)
 
@@ -129,32 +129,32 @@ def test_uploads_by_parts_take_a_key_too(api: TestClient) -> None:
     assert len(api.get("/datasets").json()["items"]) == 1
 
 
-def test_every_post_that_makes_something_of_a_small_body_takes_a_key() -> None:
-    """Those that stream bytes do not, and those that only change a state need not."""
+def test_every_post_that_creates_something_from_a_small_body_accepts_a_key() -> None:
+    """Posts that stream bytes accept none, and posts that only change a state need none."""
     streams = {"/datasets", "/uploads/{id}/parts"}
     verbs = {"cancel", "pause", "resume", "revoke"}
     for path, operations in create_app(Settings()).openapi()["paths"].items():
         if "post" in operations:
             headers = {each["name"].lower() for each in operations["post"]["parameters"] if each["in"] == "header"}
-            makes = path not in streams and path.rsplit("/", 1)[1] not in verbs
-            assert ("idempotency-key" in headers) is makes, path
+            creates = path not in streams and path.rsplit("/", 1)[1] not in verbs
+            assert ("idempotency-key" in headers) is creates, path
 
 
-def test_what_was_refused_keeps_nothing(api: TestClient, make_spec: Spec) -> None:
+def test_a_refused_request_does_not_use_up_its_key(api: TestClient, make_spec: Spec) -> None:
     spec = make_spec()
     assert refusal(api.post("/jobs", json=spec | {"colour": "red"}, headers=KEY)) == (422, "invalid_spec")
     assert api.post("/jobs", json=spec, headers=KEY).status_code == 201
 
 
-def test_keys_are_the_projects(api: TestClient, sessions: Sessions, make_spec: Spec, as_project: Any) -> None:
+def test_a_key_belongs_to_its_project(api: TestClient, sessions: Sessions, make_spec: Spec, as_project: Any) -> None:
     spec = make_spec()
     assert api.post("/jobs", json=spec, headers=KEY).status_code == 201
-    # The other project sees none of it: its request is judged on its own, and lacks the dataset.
+    # The other project does not get the kept answer: its request is checked, and its dataset is not found.
     answer = api.post("/jobs", json=spec, headers=KEY | as_project("other"))
     assert refusal(answer) == (422, "invalid_spec")
 
 
-def test_while_the_first_is_at_work_the_second_is_refused(
+def test_a_repeated_request_is_refused_while_the_first_is_in_progress(
     api: TestClient, sessions: Sessions, project_id: str, make_spec: Spec
 ) -> None:
     spec = make_spec()
@@ -167,7 +167,7 @@ def test_while_the_first_is_at_work_the_second_is_refused(
     assert api.post("/jobs", json=spec, headers=KEY).status_code == 201
 
 
-def test_many_at_once_make_one_job(api: TestClient, sessions: Sessions, make_spec: Spec) -> None:
+def test_many_concurrent_requests_create_one_job(api: TestClient, sessions: Sessions, make_spec: Spec) -> None:
     spec = make_spec()
     with ThreadPoolExecutor(8) as senders:
         answers = list(senders.map(lambda _: api.post("/jobs", json=spec, headers=KEY), range(24)))
@@ -177,7 +177,7 @@ def test_many_at_once_make_one_job(api: TestClient, sessions: Sessions, make_spe
 
 
 def test_a_failed_commit_keeps_no_answer(api: TestClient, sessions: Sessions, make_spec: Spec) -> None:
-    """The answer is kept in the job's own transaction: neither is there without the other."""
+    """The answer is kept in the job's transaction: both are stored, or neither."""
     spec = make_spec()
     with transaction(sessions) as session:
         session.connection().exec_driver_sql(
@@ -195,7 +195,7 @@ def test_a_failed_commit_keeps_no_answer(api: TestClient, sessions: Sessions, ma
     assert num_jobs(sessions) == 1
 
 
-def test_after_a_day_the_key_is_free(api: TestClient, sessions: Sessions, make_spec: Spec) -> None:
+def test_a_key_can_be_used_again_after_a_day(api: TestClient, sessions: Sessions, make_spec: Spec) -> None:
     spec = make_spec()
     first = api.post("/jobs", json=spec, headers=KEY)
     age(sessions, KEPT - timedelta(minutes=1))
@@ -207,7 +207,7 @@ def test_after_a_day_the_key_is_free(api: TestClient, sessions: Sessions, make_s
     assert api.post("/jobs", json=spec | {"name": "next day"}, headers=KEY).content == second.content
 
 
-def test_old_answers_are_forgotten(
+def test_old_answers_are_deleted(
     api: TestClient, settings: Settings, sessions: Sessions, project_id: str, make_spec: Spec
 ) -> None:
     assert api.post("/jobs", json=make_spec(), headers=KEY).status_code == 201
@@ -220,6 +220,6 @@ def test_old_answers_are_forgotten(
 
 
 @pytest.mark.parametrize("key", ["", "a" * 256])
-def test_a_key_has_a_length(api: TestClient, make_spec: Spec, key: str) -> None:
+def test_an_empty_or_too_long_key_is_refused(api: TestClient, make_spec: Spec, key: str) -> None:
     answer = api.post("/jobs", json=make_spec(), headers={"Idempotency-Key": key})
     assert refusal(answer) == (422, "invalid_request")

@@ -114,14 +114,16 @@ def test_another_projects_dataset_is_not_found(
         (b" " * (2**20 + 1), "application/json", 413, "too_large"),
     ],
 )
-def test_a_body_that_is_no_spec(api: TestClient, body: bytes, content_type: str, status: int, code: str) -> None:
+def test_a_body_that_is_no_spec_is_refused(
+    api: TestClient, body: bytes, content_type: str, status: int, code: str
+) -> None:
     answer = api.post("/jobs", content=body, headers={"Content-Type": content_type})
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
 @pytest.mark.parametrize("id", ["ftjob-" + "0" * 24, "nonsense", "%00", "%2E%2E", "a" * 5000])
 @pytest.mark.parametrize("path", ["", "/events", "/metrics", "/stream", "/logs", "/artifacts"])
-def test_a_job_id_that_is_none(api: TestClient, id: str, path: str) -> None:
+def test_an_unknown_job_id_is_not_found(api: TestClient, id: str, path: str) -> None:
     answer = api.get(f"/jobs/{id}{path}")
     assert answer.status_code == 404, answer.text
     assert answer.json()["code"] in ("job_not_found", "not_found")
@@ -166,7 +168,9 @@ def test_lists_page_newest_first_without_gap_or_repeat(api: TestClient, post: Ca
     assert seen == ids[::-1]
 
 
-def test_lists_filter(api: TestClient, post: Callable[..., str], as_project: Callable[[str], dict[str, str]]) -> None:
+def test_lists_are_filtered(
+    api: TestClient, post: Callable[..., str], as_project: Callable[[str], dict[str, str]]
+) -> None:
     plain, marked = post(), post(metadata={"team": "a", "env": "b"})
     api.post(f"/jobs/{plain}/cancel")
 
@@ -203,13 +207,13 @@ def test_lists_filter(api: TestClient, post: Callable[..., str], as_project: Cal
         {"created_before": "2026-01-01T00:00:00"},
     ],
 )
-def test_bad_list_parameters(api: TestClient, params: dict[str, Any]) -> None:
+def test_bad_list_parameters_are_refused(api: TestClient, params: dict[str, Any]) -> None:
     answer = api.get("/jobs", params=params)
     assert answer.status_code in (400, 422)
     assert answer.json()["code"] in ("invalid_cursor", "invalid_request")
 
 
-def test_a_failed_job_says_why(
+def test_a_failed_job_shows_its_reason_and_its_log(
     api: TestClient, sessions: Sessions, post: Callable[..., str], claim: Callable[..., Claim]
 ) -> None:
     id, held = post(), claim()
@@ -225,8 +229,8 @@ def test_a_failed_job_says_why(
     assert [event["type"] for event in events["items"]] == ["job_claimed", "job_failed"]
 
 
-def test_a_failed_commit_is_no_201(api: TestClient, sessions: Sessions, make_spec: Spec) -> None:
-    """The commit comes before the answer: a deferred constraint that breaks in the commit must be seen."""
+def test_a_failed_commit_is_answered_with_500(api: TestClient, sessions: Sessions, make_spec: Spec) -> None:
+    """The commit comes before the answer, so a deferred constraint that fails in the commit is reported."""
     spec = make_spec()
     with transaction(sessions) as session:
         session.connection().exec_driver_sql(

@@ -1,4 +1,4 @@
-"""A project's limit of running jobs holds for every claim, and holds up nobody else."""
+"""A project's limit of running jobs holds for every claim, and delays no other project."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +36,7 @@ def limit(sessions: Sessions, project_id: str) -> Limit:
 
 @pytest.fixture
 def stranger(sessions: Sessions) -> str:
-    """Another project, without a limit, and three jobs of it behind all others."""
+    """Another project, without a limit, with three jobs that are queued after all others."""
     with transaction(sessions) as session:
         id = find_or_create_project(session, "stranger")
         session.add_all(queued_job(id, priority=-10) for _ in range(3))
@@ -49,7 +49,7 @@ def end(sessions: Sessions, held: Claim) -> None:
         AttemptService(session, held).release()
 
 
-def test_claims_at_once_keep_the_limit_and_take_the_next_projects_jobs(
+def test_concurrent_claims_keep_the_limit_and_take_another_projects_jobs(
     sessions: Sessions, project_id: str, stranger: str, post: Post, claim: Take, limit: Limit
 ) -> None:
     limit(2)
@@ -68,7 +68,7 @@ def test_claims_at_once_keep_the_limit_and_take_the_next_projects_jobs(
     assert sorted(each.job_id for each in running) == sorted(ours)
 
 
-def test_the_oldest_goes_on_when_one_ends(sessions: Sessions, post: Post, claim: Take, limit: Limit) -> None:
+def test_the_oldest_waiting_job_starts_when_one_ends(sessions: Sessions, post: Post, claim: Take, limit: Limit) -> None:
     limit(1)
     first, second, _ = post(), post(), post()
     held = claim()
@@ -76,9 +76,9 @@ def test_the_oldest_goes_on_when_one_ends(sessions: Sessions, post: Post, claim:
     assert held.job_id == first
     assert claim() is None
     end(sessions, held)
-    onward = claim()
-    assert onward is not None
-    assert onward.job_id == second
+    next_claim = claim()
+    assert next_claim is not None
+    assert next_claim.job_id == second
 
 
 def test_a_job_that_is_being_cancelled_still_counts(
@@ -92,7 +92,7 @@ def test_a_job_that_is_being_cancelled_still_counts(
     assert claim() is None
 
 
-def test_no_limit_and_none_at_all(post: Post, claim: Take, limit: Limit) -> None:
+def test_a_limit_of_zero_allows_no_job_and_no_limit_allows_all(post: Post, claim: Take, limit: Limit) -> None:
     limit(0)
     post(), post()
     assert claim() is None
@@ -101,7 +101,7 @@ def test_no_limit_and_none_at_all(post: Post, claim: Take, limit: Limit) -> None
     assert claim()
 
 
-def test_a_lowered_limit_stops_nothing_that_runs(sessions: Sessions, post: Post, claim: Take, limit: Limit) -> None:
+def test_a_lowered_limit_stops_no_running_job(sessions: Sessions, post: Post, claim: Take, limit: Limit) -> None:
     post(), post(), post()
     held = [claim(), claim()]
     limit(1)
@@ -131,7 +131,7 @@ def test_a_lapsed_attempt_that_comes_back_does_not_break_the_limit(
         assert QueueService(session).renew(held, 60) is JobState.running
 
 
-def test_no_bell_is_rung_for_a_project_at_its_limit(
+def test_no_wakeup_is_sent_for_a_project_at_its_limit(
     sessions: Sessions, project_id: str, stranger: str, post: Post, claim: Take, limit: Limit
 ) -> None:
     limit(1)

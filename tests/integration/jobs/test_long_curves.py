@@ -1,4 +1,4 @@
-"""Long curves of three attempts, up to a quarter of a million values, against the plain definition of a curve."""
+"""Long curves of three attempts, up to a quarter of a million values, compared with a curve's plain definition."""
 
 import csv
 import io
@@ -28,7 +28,7 @@ from tunewright import Client, TunewrightError
 
 BATCH = 20_000
 SHORT = ((0, 6_000), (4_123, 9_000), (7_012, 15_000))
-"""Of each attempt the step that it goes on from, and its last."""
+"""For each attempt, the step from which it resumes and its last step."""
 LONG = ((0, 60_000), (41_237, 90_000), (70_123, 150_000))
 SPIKES = range(1_000, 150_000, 5_000)
 Attempts = tuple[tuple[int, int], ...]
@@ -46,7 +46,7 @@ class Measured(NamedTuple):
 class Long(NamedTuple):
     job_id: str
     curves: dict[str, dict[int, Measured]]
-    """By name and step, what counts."""
+    """The values of each curve, by name and step."""
 
 
 def values_at(step: int, start: int, draw: random.Random) -> dict[str, float]:
@@ -56,7 +56,7 @@ def values_at(step: int, start: int, draw: random.Random) -> dict[str, float]:
         values["grad_norm"] = draw.expovariate(1)
     if step % 500 == 0:
         values["validation_loss"] = draw.random()
-    # An attempt that was stopped in an evaluation evaluates before it trains on.
+    # An attempt that resumes after an interrupted evaluation evaluates before it trains.
     return {"validation_loss": draw.random()} if step == start else values
 
 
@@ -64,7 +64,7 @@ def values_at(step: int, start: int, draw: random.Random) -> dict[str, float]:
 def train(
     sessions: Sessions, project_id: str, post: Callable[..., str], claim: Callable[..., Claim]
 ) -> Callable[[Attempts], Long]:
-    """A job that measured this, as its workers would store it."""
+    """Store the metrics of a job with these attempts, as its workers would."""
 
     def train(attempts: Attempts) -> Long:
         draw = random.Random(4)
@@ -86,7 +86,7 @@ def train(
             with transaction(sessions) as session:
                 AttemptService(session, held).plan({}, total_steps=last, start_step=start)
                 for first in range(0, len(points), BATCH):
-                    # The last ones of a batch are sent once more with the next.
+                    # The last points of a batch are sent again with the next one.
                     MetricRepository(session).add(project_id, id, points[max(first - 100, 0) : first + BATCH])
                 AttemptService(session, held).release()
         return Long(id, {name: dict(sorted(curve.items())) for name, curve in curves.items()})
@@ -101,7 +101,7 @@ def within(long: Long, names: list[str], first: int, last: int) -> dict[str, dic
 
 
 def shown_in(items: list[dict[str, Any]], long: Long) -> dict[str, dict[int, float]]:
-    """Values by name and step, of items whose attempt is the latest that one of their values is of."""
+    """Return the items' values by name and step; an item's attempt must be the latest one of its values."""
     shown: dict[str, dict[int, float]] = {}
     for item in items:
         assert item["attempt"] == max(long.curves[name][item["step"]].attempt for name in item["values"])
@@ -111,7 +111,7 @@ def shown_in(items: list[dict[str, Any]], long: Long) -> dict[str, dict[int, flo
     return shown
 
 
-def test_any_range_comes_in_few_true_points_with_its_extremes(
+def test_any_range_is_downsampled_to_measured_points_with_its_extremes(
     api: TestClient, train: Callable[[Attempts], Long]
 ) -> None:
     long, draw = train(LONG), random.Random(5)
@@ -226,7 +226,7 @@ def test_the_client_reads_curves_and_downloads_them(
     assert sorted(path.name for path in tmp_path.rglob("curves*")) == ["curves.csv", "curves.parquet"]
 
 
-def test_an_export_that_loses_its_job_breaks_off(
+def test_an_export_whose_job_is_deleted_stops_with_an_error(
     sessions: Sessions,
     project_id: str,
     post: Callable[..., str],
@@ -248,7 +248,7 @@ def test_an_export_that_loses_its_job_breaks_off(
         next(lines)
 
 
-def test_values_that_are_no_numbers_survive_the_way_into_files(
+def test_infinite_tiny_and_nan_values_are_exported_exactly(
     api: TestClient, sessions: Sessions, project_id: str, post: Callable[..., str]
 ) -> None:
     id, values = post(), {'a, "b"': math.inf, "nan": math.nan, "tiny": 5e-324, "third": 1 / 3}
@@ -265,7 +265,7 @@ def test_values_that_are_no_numbers_survive_the_way_into_files(
     assert {row["name"]: float(row["value"]) for row in rows if row["name"] != "nan"} == values
 
 
-def test_a_job_that_measured_nothing_makes_empty_files(api: TestClient, post: Callable[..., str]) -> None:
+def test_a_job_without_metrics_is_exported_as_empty_files(api: TestClient, post: Callable[..., str]) -> None:
     id = post()
     assert api.get(f"/jobs/{id}/metrics").json() == {"items": [], "next_after_step": None, "downsampled": False}
     assert api.get(f"/jobs/{id}/metrics.csv").text == "name,step,value,attempt,number,measured_at\n"

@@ -1,4 +1,4 @@
-"""Several dispatchers, workers and users at once over one database: nothing twice, nothing forgotten, no deadlock."""
+"""Several dispatchers, workers and users on one database: no work is lost or done twice, and nothing deadlocks."""
 
 import random
 import threading
@@ -40,10 +40,10 @@ def dispatchers(settings: Settings, sessions: Sessions) -> list[Dispatcher]:
     return found
 
 
-def test_each_bell_is_relayed_once(
+def test_each_wakeup_is_relayed_once(
     settings: Settings, sessions: Sessions, project_id: str, dispatchers: list[Dispatcher]
 ) -> None:
-    """By dispatchers that relay while the wake-ups are sent."""
+    """The dispatchers relay while the wake-ups are being sent."""
     all_sent = threading.Event()
 
     def send(count: int) -> None:
@@ -70,7 +70,7 @@ def test_each_bell_is_relayed_once(
 
 
 class Crowd:
-    """Workers that finish, fail, let go of or forget their jobs, users who change their minds, and dispatchers."""
+    """Workers that finish, fail, release or lose their jobs, users who change their minds, and dispatchers."""
 
     def __init__(self, sessions: Sessions, project_id: str, ids: list[str]) -> None:
         self.sessions, self.project_id, self.ids = sessions, project_id, ids
@@ -80,12 +80,12 @@ class Crowd:
         self.done = threading.Event()
         self.ends_at = time.monotonic() + PATIENCE_SECONDS
 
-    def goes_on(self) -> bool:
+    def is_active(self) -> bool:
         assert time.monotonic() < self.ends_at, "jobs are stuck"
         return not self.done.is_set()
 
     def dispatch(self, dispatcher: Dispatcher) -> None:
-        while self.goes_on():
+        while self.is_active():
             dispatcher.relay()
             dispatcher.recover_lost_work()
             time.sleep(0.05)
@@ -93,7 +93,7 @@ class Crowd:
     def work(self, number: int) -> None:
         chance = random.Random(number)
         machine = WorkerHardware(f"worker-{number}", "cpu", 16)
-        while self.goes_on():
+        while self.is_active():
             with transaction(self.sessions) as session:
                 job = QueueService(session).claim(machine, LEASE_SECONDS)
                 claim = Claim(job.project_id, job.id, job.attempt, job.claim_token or "") if job else None
@@ -105,7 +105,7 @@ class Crowd:
 
     def attempt(self, claim: Claim, chance: random.Random) -> None:
         try:
-            self.say(claim, lambda attempt: attempt.plan({}, total_steps=9, start_step=0))
+            self.write(claim, lambda attempt: attempt.plan({}, total_steps=9, start_step=0))
             for _ in range(3):
                 with transaction(self.sessions) as session:
                     QueueService(session).renew(claim, LEASE_SECONDS)
@@ -129,16 +129,16 @@ class Crowd:
                 end = "published"
             case end:
                 pass
-        self.say(claim, ends[end])
+        self.write(claim, ends[end])
         self.counts[end] += 1
         if end == "published":
             self.published.append((claim.job_id, claim.attempt))
 
     def use(self, number: int) -> None:
-        """Wishes at random, more often to go on than to wait."""
+        """Send random requests, more often to resume than to pause."""
         chance = random.Random(-number)
         verbs = [JobService.pause, JobService.resume, JobService.resume, JobService.resume]
-        while self.goes_on():
+        while self.is_active():
             time.sleep(0.01)
             verb = JobService.cancel if chance.random() < 0.05 else chance.choice(verbs)
             try:
@@ -148,12 +148,12 @@ class Crowd:
             except Conflict:
                 self.counts["refused"] += 1
 
-    def say(self, claim: Claim, word: Callable[[AttemptService], object]) -> None:
+    def write(self, claim: Claim, change: Callable[[AttemptService], object]) -> None:
         with transaction(self.sessions) as session:
-            word(AttemptService(session, claim))
+            change(AttemptService(session, claim))
 
     def watch(self) -> None:
-        while self.goes_on():
+        while self.is_active():
             with transaction(self.sessions) as session:
                 states = session.scalars(select(Job.state)).all()
             if set(states) <= FINAL:
@@ -161,7 +161,7 @@ class Crowd:
             time.sleep(0.05)
 
 
-def test_a_crowd_leaves_no_job_behind(
+def test_a_crowd_ends_every_job_once(
     sessions: Sessions, project_id: str, post: Callable[..., str], dispatchers: list[Dispatcher]
 ) -> None:
     crowd = Crowd(sessions, project_id, [post(max_retries=10) for _ in range(JOBS)])

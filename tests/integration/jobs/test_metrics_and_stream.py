@@ -37,7 +37,7 @@ def plan(sessions: Sessions, claim: Claim, start: int = 0) -> None:
 
 
 def parse(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
-    """Server-sent events as dictionaries, by the letter of the format."""
+    """Parse server-sent events into dictionaries, strictly by the format."""
     event: dict[str, Any] = {}
     for line in lines:
         if line:
@@ -122,31 +122,31 @@ def test_a_stream_sends_everything_once_and_ends(api: TestClient, finished: str)
     assert received[-1]["data"] == {"state": "failed"}
 
 
-def test_a_stream_goes_on_from_every_place_without_gap_or_repeat(api: TestClient, finished: str) -> None:
+def test_a_stream_resumes_at_every_position_without_gap_or_repeat(api: TestClient, finished: str) -> None:
     received = read(api, finished)
     for index in range(len(received) - 2):
         assert read(api, finished, received[index]["id"]) == received[index + 1 :]
 
 
-def test_a_stream_that_was_read_to_its_end_says_do_not_reconnect(api: TestClient, finished: str) -> None:
+def test_a_stream_that_was_read_to_its_end_is_answered_with_204(api: TestClient, finished: str) -> None:
     last = read(api, finished)[-1]["id"]
     assert api.get(f"/jobs/{finished}/stream", headers={"Last-Event-ID": last}).status_code == 204
 
 
-@pytest.mark.parametrize("place", ["x", "1.2", "1.2.-3", "1.2.3.4", "9" * 40 + ".1.1"])
-def test_a_place_that_is_none_is_refused(api: TestClient, finished: str, place: str) -> None:
-    answer = api.get(f"/jobs/{finished}/stream", headers={"Last-Event-ID": place})
+@pytest.mark.parametrize("position", ["x", "1.2", "1.2.-3", "1.2.3.4", "9" * 40 + ".1.1"])
+def test_an_invalid_stream_position_is_refused(api: TestClient, finished: str, position: str) -> None:
+    answer = api.get(f"/jobs/{finished}/stream", headers={"Last-Event-ID": position})
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_cursor")
 
 
 @contextmanager
 def publishing(redis_url: str, id: str, points: list[MetricPoint]) -> Iterator[None]:
-    """Again and again: what comes before the reader listens is not for it, and what it knows it does not send again."""
-    heard = threading.Event()
+    """Publish repeatedly: the server misses what comes before it subscribes, and sends no point twice."""
+    done = threading.Event()
 
     def publish() -> None:
         with redis.Redis.from_url(redis_url) as client:
-            while not heard.wait(0.2):
+            while not done.wait(0.2):
                 live_metrics.publish(client, id, points)
 
     thread = threading.Thread(target=publish)
@@ -154,7 +154,7 @@ def publishing(redis_url: str, id: str, points: list[MetricPoint]) -> Iterator[N
     try:
         yield
     finally:
-        heard.set()
+        done.set()
         thread.join()
 
 
@@ -186,14 +186,16 @@ def test_points_arrive_through_redis_before_postgres_has_them_and_once_only(
         assert [each["event"] for each in received] == ["job_event", "end"]
 
 
-def test_a_stream_lives_without_redis(settings: Settings, api: TestClient, finished: str) -> None:
+def test_a_stream_works_without_redis(settings: Settings, api: TestClient, finished: str) -> None:
     lost = settings.model_copy(update={"redis_url": "unix:///nowhere/redis.sock"})
     with TestClient(create_app(lost), headers={"Authorization": api.headers["Authorization"]}) as without:
         assert read(without, finished)[-1]["event"] == "end"
         assert without.get("/readyz").json().items() >= {"database": "ok", "redis": "unreachable"}.items()
 
 
-def test_renewal_is_seen_by_claims(sessions: Sessions, post: Callable[..., str], claim: Callable[..., Claim]) -> None:
+def test_a_renewed_lease_is_not_recovered(
+    sessions: Sessions, post: Callable[..., str], claim: Callable[..., Claim]
+) -> None:
     post()
     held = claim(lease_seconds=1)
     with transaction(sessions) as session:

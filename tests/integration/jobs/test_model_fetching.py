@@ -1,4 +1,4 @@
-"""How an attempt comes by its base model."""
+"""How an attempt fetches its base model."""
 
 import shutil
 from collections.abc import Callable
@@ -21,7 +21,7 @@ Spec = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def begun(trainable: str, api: TestClient, make_spec: Spec, hold: Callable[..., Attempt]) -> Attempt:
-    """An attempt at a job whose model no machine has but the storage."""
+    """A running attempt at a job whose model is in the storage."""
     training = {"max_steps": 1}
     answer = api.post("/jobs", json=make_spec(dataset_id=trainable, method="lora", training=training))
     assert answer.status_code == 201, answer.text
@@ -41,7 +41,7 @@ def test_a_long_fetch_reports_its_progress(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Any,
 ) -> None:
-    """On a machine that has never seen the model's folder."""
+    """On a machine that does not have the model's folder."""
     shutil.rmtree(tmp_path / "tiny")
     set_models(sessions, license="gemma", source="org/name")
     monkeypatch.setattr(Storage, "links", lambda *_: False)
@@ -57,14 +57,14 @@ def test_a_long_fetch_reports_its_progress(
     assert "Fetched 0.0 of 0.0 GB of the model." in [event["message"] for event in events]
 
 
-def test_a_folders_name_on_the_hub_is_passed_on(begun: Attempt, sessions: Sessions) -> None:
+def test_a_models_name_and_revision_on_the_hub_are_passed_on(begun: Attempt, sessions: Sessions) -> None:
     set_models(sessions, hub_name="org/name", hub_revision="c0ffee")
     request = begun.prepare()
     assert (request.base_model, request.base_model_hub) == ("tiny", None)
     assert request.base_address == ("org/name", "c0ffee")
 
 
-def test_a_fetch_ends_when_the_worker_is_to_stop(begun: Attempt, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fetch_stops_when_the_worker_drains(begun: Attempt, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Storage, "links", lambda *_: False)
     begun.drain.set()
     with pytest.raises(FetchStopped):

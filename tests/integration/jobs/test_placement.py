@@ -1,4 +1,4 @@
-"""Which worker may take which job: claim, `waiting_for` and the explanation of a job, held against a plain rule."""
+"""Which worker may take which job: claim, `waiting_for` and the explanation, compared with a plain rule."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +23,7 @@ CPU = WorkerHardware("cpu-1", "cpu", 64.0, "A processor", 0, {"pool": "a"})
 Explain = Callable[[str], dict[str, list[str]]]
 
 
-def show(sessions: Sessions, *machines: WorkerHardware, queue: str = "training", **now: Any) -> None:
+def register(sessions: Sessions, *machines: WorkerHardware, queue: str = "training", **now: Any) -> None:
     now = {"draining": False, "disk_full": False, "lease": 60} | now
     with transaction(sessions) as session:
         for machine in machines:
@@ -41,7 +41,7 @@ def add_job(sessions: Sessions, project_id: str, **needs: Any) -> str:
 
 
 def claims(sessions: Sessions, machine: WorkerHardware) -> bool:
-    """Whether it takes a job, which is queued again."""
+    """Return whether the worker claims a job; the claim is rolled back."""
     with sessions() as session, session.begin() as open_transaction:
         taken = QueueService(session).claim(machine, 60) is not None
         open_transaction.rollback()
@@ -64,16 +64,16 @@ def explain(api: TestClient) -> Explain:
 def test_a_gpus_name_matches_as_a_part_in_any_case(
     sessions: Sessions, project_id: str, explain: Explain, name: str
 ) -> None:
-    show(sessions, L4, GEFORCE, CPU)
+    register(sessions, L4, GEFORCE, CPU)
     id = add_job(sessions, project_id, gpu=[name])
     assert [claims(sessions, machine) for machine in (L4, GEFORCE, CPU)] == [False, True, False]
     assert explain(id) == {"gpu-4090": [], "gpu-l4": ["gpu"], "cpu-1": ["gpu", "gpu_preferred"]}
 
 
-def test_a_name_that_no_gpu_has_is_posted_and_says_so(
+def test_a_job_whose_needs_no_worker_meets_is_accepted_and_shows_the_reason(
     api: TestClient, sessions: Sessions, make_spec: Callable[..., dict[str, Any]]
 ) -> None:
-    show(sessions, L4, CPU)
+    register(sessions, L4, CPU)
     for needs, reason in (
         ({"gpu": ["H100", "H200"]}, "no worker online with a GPU named H100 or H200"),
         ({"gpu": ["l4"], "min_memory_gb": 40}, "no worker online with 40 GB on a GPU named l4"),
@@ -88,10 +88,10 @@ def test_a_name_that_no_gpu_has_is_posted_and_says_so(
         assert posted.json()["spec"]["resources"].items() >= needs.items()
 
 
-def test_it_says_so_while_the_dataset_is_being_inspected(
+def test_the_reason_is_also_shown_while_the_dataset_is_being_inspected(
     api: TestClient, sessions: Sessions, make_spec: Callable[..., Any], make_dataset: Callable[..., str]
 ) -> None:
-    show(sessions, L4)
+    register(sessions, L4)
     needs = {"dataset_id": make_dataset("inspecting"), "resources": {"gpu": ["H100"]}}
     reason = api.post("/jobs", json=make_spec(**needs)).json()["waiting_for"]
     assert reason == "its dataset is being inspected; no worker online with a GPU named H100"
@@ -105,7 +105,7 @@ def test_it_says_so_while_the_dataset_is_being_inspected(
         ({"labels": {"pool": "a b"}}, "/resources/labels/pool", "string_pattern_mismatch"),
     ],
 )
-def test_needs_that_make_no_sense_are_refused(
+def test_invalid_needs_are_refused(
     api: TestClient, make_spec: Callable[..., Any], resources: dict[str, Any], pointer: str, code: str
 ) -> None:
     answer = api.post("/jobs", json=make_spec(resources=resources))
@@ -117,41 +117,41 @@ def test_auto_takes_no_cpu_while_a_gpu_worker_that_fits_is_registered(
     api: TestClient, sessions: Sessions, project_id: str, explain: Explain
 ) -> None:
     id = add_job(sessions, project_id)
-    show(sessions, CPU)
+    register(sessions, CPU)
     assert claims(sessions, CPU)
-    show(sessions, L4)
+    register(sessions, L4)
     assert not claims(sessions, CPU)
     assert explain(id) == {"gpu-l4": [], "cpu-1": ["gpu_preferred"]}
-    show(sessions, L4, draining=True)
+    register(sessions, L4, draining=True)
     assert not claims(sessions, CPU)
     assert api.get(f"/jobs/{id}").json()["waiting_for"].startswith("the matching GPU worker is draining")
-    show(sessions, L4, lease=0)
+    register(sessions, L4, lease=0)
     assert claims(sessions, CPU)
 
 
-def test_a_gpu_worker_that_could_not_take_it_leaves_it_to_a_cpu(sessions: Sessions, project_id: str) -> None:
-    show(sessions, L4, queue="light")
+def test_auto_takes_a_cpu_if_no_gpu_worker_can_take_the_job(sessions: Sessions, project_id: str) -> None:
+    register(sessions, L4, queue="light")
     add_job(sessions, project_id)
     assert claims(sessions, CPU)
-    show(sessions, L4)
+    register(sessions, L4)
     assert not claims(sessions, CPU)
     with transaction(sessions) as session:
         session.execute(update(Job).values(min_memory_gb=40))
     assert claims(sessions, CPU)
 
 
-def test_a_projects_jobs_run_only_where_its_labels_are(
+def test_a_projects_jobs_run_only_on_workers_with_its_labels(
     api: TestClient, sessions: Sessions, project_id: str, explain: Explain, make_spec: Callable[..., Any]
 ) -> None:
     with transaction(sessions) as session:
         ProjectService(session).change("default", allowed_labels={"pool": ["b", "c"]})
-    show(sessions, L4, CPU)
+    register(sessions, L4, CPU)
     id = add_job(sessions, project_id)
     reason = "no worker online that the project may use: pool=b or pool=c"
     assert api.get(f"/jobs/{id}").json()["waiting_for"] == reason
     assert explain(id) == {"gpu-l4": ["project_labels"], "cpu-1": ["project_labels"]}
     assert not claims(sessions, L4)
-    show(sessions, GEFORCE)
+    register(sessions, GEFORCE)
     assert claims(sessions, GEFORCE)
 
     refused = api.post("/jobs", json=make_spec(resources={"labels": {"pool": "a", "zone": "x"}}))
@@ -171,9 +171,9 @@ def test_another_projects_labels_change_nothing(sessions: Sessions, project_id: 
 
 
 def test_every_reason_is_shown(sessions: Sessions, project_id: str, explain: Explain, api: TestClient) -> None:
-    show(sessions, L4, draining=True, disk_full=True)
-    show(sessions, GEFORCE, lease=0)
-    show(sessions, CPU, queue="light")
+    register(sessions, L4, draining=True, disk_full=True)
+    register(sessions, GEFORCE, lease=0)
+    register(sessions, CPU, queue="light")
     other = add_job(sessions, project_id, device="cuda", priority=9)
     with transaction(sessions) as session:
         held = QueueService(session).claim(GEFORCE, 60)
@@ -248,7 +248,7 @@ def test_claim_waiting_and_explanation_follow_one_rule(
             session.execute(delete(Worker))
             session.execute(delete(Job))
             ProjectService(session).change("default", allowed_labels=case.allowed)
-        show(sessions, *case.workers)
+        register(sessions, *case.workers)
         id = add_job(sessions, project_id, **case.needs)
         fitting = {worker.worker_id for worker in case.workers if suits(case, worker)}
         gpus = {worker.worker_id for worker in case.workers if worker.device == "cuda"} & fitting

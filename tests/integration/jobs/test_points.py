@@ -1,4 +1,4 @@
-"""The way of a metric point while Postgres or Redis is away, or its worker dies."""
+"""What happens to metric points while Postgres or Redis is down, or when their worker dies."""
 
 import secrets
 import signal
@@ -62,7 +62,7 @@ def measure(reporter: Reporter, first: int, last: int) -> None:
 
 
 def stored(sessions: Sessions, id: str, name: str = "loss") -> list[tuple[int, int]]:
-    """Attempt and step of each."""
+    """Return the attempt and step of each stored value."""
     query = select(MetricValue.attempt, MetricValue.step).where(MetricValue.job_id == id, MetricValue.name == name)
     with transaction(sessions) as session:
         return sorted((row.attempt, row.step) for row in session.execute(query))
@@ -76,7 +76,7 @@ def lapse(sessions: Sessions, id: str) -> None:
 
 @contextmanager
 def without_postgres(engine: Engine) -> Iterator[None]:
-    """The server closes every connection to the test's database, and takes no new one."""
+    """The server closes every connection to the test's database, and refuses new ones."""
     url = make_url(engine.url)
     server = {"host": url.query["host"], "user": "postgres", "dbname": "postgres", "autocommit": True}
     with psycopg.connect(**server) as admin:
@@ -111,7 +111,7 @@ def spool_file(tmp_path: Path) -> Path:
     return found
 
 
-def test_points_wait_on_disk_while_postgres_is_away_and_none_is_missing_then(
+def test_points_wait_on_disk_while_postgres_is_down_and_none_is_lost(
     engine: Engine,
     sessions: Sessions,
     post: Post,
@@ -154,7 +154,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 15) -> None:
         time.sleep(0.05)
 
 
-def test_what_was_measured_while_redis_was_away_is_shown_when_it_returns(
+def test_points_measured_while_redis_is_down_are_shown_when_it_returns(
     server_folder: Path, post: Post, claim: Take, reporter_of: Callable[..., Reporter]
 ) -> None:
     id, held = post(), claim()
@@ -165,13 +165,13 @@ def test_what_was_measured_while_redis_was_away_is_shown_when_it_returns(
         wait_for(lambda: live(url, id) == [1, 2, 3])
     started = time.monotonic()
     measure(reporter, 4, 700)
-    assert time.monotonic() - started < 1, "training waits for no Redis"
+    assert time.monotonic() - started < 1, "training does not wait for Redis"
     with embedded_redis(folder, durable=False) as url:
         wait_for(lambda: live(url, id)[-1:] == [700])
-        assert live(url, id) == list(range(4, 701)), "the other server had the first ones"
+        assert live(url, id) == list(range(4, 701)), "the first points went to the other server"
 
 
-def test_a_stopped_redis_holds_up_no_point(
+def test_a_stopped_redis_delays_no_point(
     redis_url: str, sessions: Sessions, post: Post, claim: Take, reporter_of: Callable[..., Reporter]
 ) -> None:
     id, held = post(), claim()
@@ -198,7 +198,7 @@ def write_and_die(settings: Settings, held: Claim, first: int, last: int) -> Pat
     return folder
 
 
-def test_what_a_dead_worker_left_is_stored_as_its_own_attempts(
+def test_a_dead_workers_points_are_stored_under_its_attempt(
     settings: Settings, sessions: Sessions, post: Post, claim: Take
 ) -> None:
     id, first = post(), claim()
@@ -214,11 +214,11 @@ def test_what_a_dead_worker_left_is_stored_as_its_own_attempts(
     with transaction(sessions) as session:
         job = session.get(Job, id)
         assert job is not None
-        assert job.step == 200, "the job shows what its attempt of now does"
+        assert job.step == 200, "the job shows the step of its present attempt"
         assert job.state == "running"
 
 
-def test_a_living_workers_folder_is_left_alone(
+def test_a_live_workers_folder_is_kept(
     settings: Settings, sessions: Sessions, post: Post, claim: Take, attempt_of: Callable[[Claim], Attempt]
 ) -> None:
     id, held = post(), claim()
@@ -229,46 +229,48 @@ def test_a_living_workers_folder_is_left_alone(
         clear_leftovers(sessions, settings.work_dir)
         assert stored(sessions, id) == []
         assert attempt.folder.exists()
-        assert not attempt.reporter.close(), "its points are still to be stored"
+        assert not attempt.reporter.close(), "its points are not stored yet"
     clear_leftovers(sessions, settings.work_dir)
     assert len(stored(sessions, id)) == 5
     assert not attempt.folder.exists()
 
 
-@pytest.mark.parametrize("lie", ["token", "job", "attempt", "points", "number", "none", "link"])
-def test_a_folders_name_is_not_believed(
-    lie: str, settings: Settings, sessions: Sessions, post: Post, claim: Take, tmp_path: Path
+@pytest.mark.parametrize("forgery", ["token", "job", "attempt", "points", "number", "none", "link"])
+def test_points_in_a_forged_work_folder_are_not_stored(
+    forgery: str, settings: Settings, sessions: Sessions, post: Post, claim: Take, tmp_path: Path
 ) -> None:
-    """Somebody of the same user writes points for another's job; and one who knows a claim's proof, for another
-    attempt of his own job."""
+    """A process of the same system user writes points for another job, or, with the proof of a claim, for another
+    attempt of its job."""
     id, held = post(), claim()
     other, other_claim = post(), claim()
     forged = {
         "token": held._replace(token="0" * 32),
         "job": held._replace(job_id=other),
         "attempt": held._replace(attempt=2),
-    }.get(lie, held)
-    folder = attempt_folder(settings.work_dir, held._replace(attempt=10**30) if lie == "number" else held)
+    }.get(forgery, held)
+    folder = attempt_folder(settings.work_dir, held._replace(attempt=10**30) if forgery == "number" else held)
     folder.mkdir(parents=True)
-    number = 2 if lie == "points" else 1
-    target = tmp_path / "outside" if lie == "link" else folder / FILE_NAME
+    number = 2 if forgery == "points" else 1
+    target = tmp_path / "outside" if forgery == "link" else folder / FILE_NAME
     point = MetricPoint(attempt=number, number=1, step=1, measured_at=datetime.now(UTC), values={"loss": 0.0001})
     target.write_text(point.model_dump_json() + "\n")
-    if lie == "link":
+    if forgery == "link":
         (folder / FILE_NAME).symlink_to(target)
-    if lie != "none":
+    if forgery != "none":
         (folder / PROOF_NAME).write_text(proof_of(forged))
     honest = write_and_die(settings, other_claim, 1, 3)
     before = target.read_bytes()
     clear_leftovers(sessions, settings.work_dir)
     assert stored(sessions, id) == []
-    assert stored(sessions, other) == [(1, 1), (1, 2), (1, 3)], "what is honest is held up by no lie"
+    assert stored(sessions, other) == [(1, 1), (1, 2), (1, 3)], "honest points are stored all the same"
     assert not folder.exists()
     assert not honest.exists()
-    assert lie != "link" or target.read_bytes() == before
+    assert forgery != "link" or target.read_bytes() == before
 
 
-def test_what_was_left_of_a_deleted_job_goes(settings: Settings, sessions: Sessions, post: Post, claim: Take) -> None:
+def test_the_work_folder_of_a_deleted_job_is_removed(
+    settings: Settings, sessions: Sessions, post: Post, claim: Take
+) -> None:
     id, held = post(), claim()
     folder = write_and_die(settings, held, 1, 3)
     with transaction(sessions) as session:
@@ -278,7 +280,7 @@ def test_what_was_left_of_a_deleted_job_goes(settings: Settings, sessions: Sessi
     assert not folder.exists()
 
 
-def test_a_worker_that_wakes_takes_its_attempt_up_again_by_whatever_it_writes_first(
+def test_a_worker_that_wakes_recovers_its_attempt_with_its_first_write(
     sessions: Sessions, post: Post, claim: Take, reporter_of: Callable[..., Reporter]
 ) -> None:
     id, held = post(), claim()
@@ -328,7 +330,7 @@ def test_the_points_before_a_checkpoint_are_stored_before_it(
         assert session.scalars(select(Checkpoint.step)).all() == [5]
 
 
-def test_a_checkpoint_that_storage_does_not_take_costs_a_warning(
+def test_a_checkpoint_that_cannot_be_stored_causes_a_warning(
     sessions: Sessions, storage: Storage, post: Post, claim: Take, attempt_of: Callable[[Claim], Attempt]
 ) -> None:
     id, held = post(), claim()
@@ -340,7 +342,7 @@ def test_a_checkpoint_that_storage_does_not_take_costs_a_warning(
     blocked.write_text("a file stands where the folder must be")
     checkpoint = write_checkpoint(attempt, 10)
     attempt._store_checkpoint(checkpoint)
-    assert not checkpoint.path.exists(), "what nobody can use takes no room"
+    assert not checkpoint.path.exists(), "the unusable checkpoint is removed from the disk"
     with transaction(sessions) as session:
         assert session.scalars(select(Checkpoint.step)).all() == [5]
         [warned] = session.scalars(select(JobEvent).where(JobEvent.type == "warning_issued")).all()
@@ -348,7 +350,7 @@ def test_a_checkpoint_that_storage_does_not_take_costs_a_warning(
         assert "step 10" in warned.message
 
 
-def test_of_the_checkpoints_that_wait_for_postgres_the_newest_alone_is_kept(
+def test_only_the_newest_of_the_checkpoints_that_wait_for_postgres_is_kept(
     engine: Engine,
     sessions: Sessions,
     post: Post,

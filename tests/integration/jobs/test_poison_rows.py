@@ -1,4 +1,4 @@
-"""A row that a duty of the dispatcher cannot handle: its process lives on, and serves every other row."""
+"""Rows that a task of the dispatcher cannot handle: its process keeps running, and handles every other row."""
 
 import json
 import os
@@ -36,7 +36,7 @@ from tests.integration.jobs.retention_world import World
 
 ROOT = Path(__file__).parents[3]
 LEASE_SECONDS = 2.0
-CANARY = "s3cret-canary"
+MARKER = "s3cret-marker"
 PROGRAM = """
 from app import dispatcher
 dispatcher.COLLECT_SECONDS = dispatcher.RETAIN_SECONDS = 0.5
@@ -46,7 +46,7 @@ REFUSE = f"""
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF to_jsonb(OLD) ->> TG_ARGV[0] = TG_ARGV[1] THEN
-        RAISE EXCEPTION '{CANARY} %', OLD;
+        RAISE EXCEPTION '{MARKER} %', OLD;
     END IF;
     IF TG_OP = 'DELETE' THEN
         RETURN OLD;
@@ -56,19 +56,19 @@ END $$
 """
 LONG_AGO = datetime.now(UTC) - timedelta(days=400)
 
-Fact = Callable[[Any], object]
+Check = Callable[[Any], object]
 
 
 class Poison:
-    """Rows in pairs, one that a duty can handle and one that it cannot."""
+    """Inserts rows in pairs, one that a task can handle and one that it cannot."""
 
     def __init__(self, world: World, post: Callable[..., str], claim: Callable[..., Claim]) -> None:
         self.world, self.sessions, self.project_id = world, world.sessions, world.project_id
         self.post, self.claim = post, claim
         self.named: set[tuple[str, str]] = set()
-        """Table and id of those that must be set aside."""
-        self.done: dict[str, Fact] = {}
-        """What must come of the others."""
+        """The table and id of each row that must be set aside."""
+        self.done: dict[str, Check] = {}
+        """For each other row, a check that the task has handled it."""
         self.run(REFUSE)
 
     def run(self, statement: str) -> None:
@@ -104,7 +104,7 @@ class Poison:
         self.done["a doomed job"] = lambda session: session.get_one(Job, good).state == "failed"
 
     def ended_jobs(self) -> None:
-        """With an attempt to visit and a checkpoint to let go of."""
+        """Finished jobs, each with an attempt to visit and a checkpoint to delete."""
         ids = self.post(), self.post()
         for _ in ids:
             held = self.claim()
@@ -131,7 +131,7 @@ class Poison:
 
     def deleted_objects(self) -> None:
         key = self.world.put(f"{self.project_id}/datasets/dead")
-        bad = self.add(DeletedObject(project_id=self.project_id, storage_key=f"../{CANARY}", due_at=LONG_AGO))
+        bad = self.add(DeletedObject(project_id=self.project_id, storage_key=f"../{MARKER}", due_at=LONG_AGO))
         self.add(DeletedObject(project_id=self.project_id, storage_key=key))
         self.set_aside("deleted_objects", bad.id)
         self.done["a deleted object"] = lambda _: self.world.storage.size_of(key) is None
@@ -152,19 +152,19 @@ class Poison:
 
     def models(self) -> None:
         removed = {"state": "removed", "source": "/nowhere"}
-        bad = self.add(RegisteredModel(id=new_id("model"), name="bad", files=[{"path": CANARY}], **removed))
+        bad = self.add(RegisteredModel(id=new_id("model"), name="bad", files=[{"path": MARKER}], **removed))
         good = self.add(RegisteredModel(id=new_id("model"), name="good", **removed))
         self.set_aside("base_models", bad.id)
         self.done["a removed model"] = lambda session: session.get(RegisteredModel, good.id) is None
 
     def deletions(self) -> None:
-        bad = self.add(ProjectDeletion(id="proj-bad", name="bad", state=CANARY, created_at=LONG_AGO))
+        bad = self.add(ProjectDeletion(id="proj-bad", name="bad", state=MARKER, created_at=LONG_AGO))
         good = self.add(ProjectDeletion(id="proj-good", name="good", state="clearing_workers"))
         self.set_aside("project_deletions", bad.id)
         self.done["a deletion"] = lambda session: session.get_one(ProjectDeletion, good.id).state == "finished"
 
     def forgotten(self) -> None:
-        """What is deleted by one statement a table: that one fails, and no other does."""
+        """Rows that one statement deletes in each table; only the statement of the bad row's table fails."""
         machine = {"device": "cpu", "memory_gb": 1.0, "machine_fingerprint": "0", "machine_facts": {}}
         self.add(Worker(id="old", seen_at=LONG_AGO, **machine))
         answer = {"request_sha256": "0", "status": 201, "location": "", "body": "", "created_at": LONG_AGO}
@@ -174,7 +174,7 @@ class Poison:
 
     def undone(self) -> list[str]:
         with transaction(self.sessions) as session:
-            return [name for name, fact in self.done.items() if not fact(session)]
+            return [name for name, check in self.done.items() if not check(session)]
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def dispatcher(settings: Settings, poison: Poison, tmp_path: Path) -> Iterator[t
     process.wait()
 
 
-def test_a_poison_row_in_each_table_holds_up_no_other(
+def test_a_poison_row_in_each_table_delays_no_other_row(
     poison: Poison, dispatcher: tuple[subprocess.Popen[bytes], Path]
 ) -> None:
     process, path = dispatcher
@@ -219,12 +219,12 @@ def test_a_poison_row_in_each_table_holds_up_no_other(
         assert time.monotonic() < until, (undone, path.read_text()[-3000:])
         time.sleep(0.2)
     assert all(line["count"] and line["fault"] and line["frames"] for line in read_log(path))
-    assert CANARY not in path.read_text()
+    assert MARKER not in path.read_text()
     assert process.poll() is None
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Of what was set aside."""
+    """Return the log lines about rows that were set aside."""
     whole, _, _ = path.read_text().rpartition("\n")
     lines = [json.loads(line) for line in whole.splitlines()]
     return [line for line in lines if line["event"] == "set a row aside"]

@@ -45,7 +45,7 @@ def test_claims_go_by_priority_then_age(post: Post, claim: Take) -> None:
     assert [claim().job_id, claim().job_id] == [urgent, old]
 
 
-def test_nothing_to_claim_is_none(claim: Take) -> None:
+def test_a_claim_from_an_empty_queue_returns_none(claim: Take) -> None:
     assert claim() is None
 
 
@@ -81,7 +81,7 @@ def test_a_job_waits_for_its_datasets_inspection_and_fails_with_it(
 def test_a_job_fails_with_a_format_that_its_objective_does_not_train_on(
     objective: str, fitting: str, sessions: Sessions, make_dataset: Callable[..., str], post: Post, claim: Take
 ) -> None:
-    """Posted while nobody knew it; no worker takes it."""
+    """The job is posted before the format is known, and no worker claims it."""
     formats = {make_dataset("inspecting"): format for format in ("messages", "preference")}
     jobs = {post(dataset_id=id, objective=objective): format for id, format in formats.items()}
     validated = make_dataset("inspecting")
@@ -102,7 +102,7 @@ def test_a_job_fails_with_a_format_that_its_objective_does_not_train_on(
 def test_a_job_that_skips_bad_rows_takes_an_invalid_dataset_up_to_its_share(
     sessions: Sessions, make_dataset: Callable[..., str], post: Post, claim: Take, state_of: StateOf
 ) -> None:
-    """Posted while the dataset was inspected; only those that may not skip so many rows fail with it."""
+    """The jobs are posted during the inspection; only those that may not skip so many rows fail."""
     dataset = make_dataset("inspecting")
     shares = {"less": 0.04, "as many": 0.05, "more": 0.5}
     jobs = {
@@ -153,7 +153,7 @@ def test_a_lapsed_lease_queues_the_job_and_fences_the_old_attempt(
     second = claim()
     assert second.attempt == first.attempt + 1
     with transaction(sessions) as session:
-        assert session.get(Job, id).phase is None, "it has not begun anything yet"
+        assert session.get(Job, id).phase is None, "the new attempt has not entered a phase yet"
     for stale in (
         lambda attempt: attempt.append_event(),
         lambda attempt: attempt.fail(FailureReason.non_finite_loss, "late"),
@@ -175,17 +175,19 @@ def test_a_worker_that_comes_back_in_time_keeps_its_attempt(
         AttemptService(session, held).enter(JobPhase.training)
     lapse(sessions, id)
     with transaction(sessions) as session:
-        assert JobOut.of(JobService(session).get(project_id, id)).phase is None, "nothing of a queued job runs"
+        assert JobOut.of(JobService(session).get(project_id, id)).phase is None, "a queued job has no phase"
     with transaction(sessions) as session:
         assert QueueService(session).renew(held, 60) is JobState.running
     with transaction(sessions) as session:
         job = JobService(session).get(project_id, id)
         assert (job.attempt, job.lost_attempts, job.worker_id) == (held.attempt, 0, MACHINE.worker_id)
-        assert JobOut.of(job).phase is JobPhase.training, "it never stopped, and says it no second time"
+        assert JobOut.of(job).phase is JobPhase.training, (
+            "the training never stopped, and its phase is not reported again"
+        )
         assert events_of(session, project_id, id)[-2:] == ["attempt_lost", "attempt_recovered"]
 
 
-def test_a_wrong_token_takes_nothing_up_again(sessions: Sessions, post: Post, claim: Take) -> None:
+def test_a_wrong_token_recovers_no_attempt(sessions: Sessions, post: Post, claim: Take) -> None:
     id, held = post(), claim()
     lapse(sessions, id)
     with pytest.raises(StaleAttempt), transaction(sessions) as session:
@@ -205,7 +207,7 @@ def test_three_losses_without_a_step_are_a_crash_loop(
         assert session.scalars(select(DatasetUse.active).where(DatasetUse.job_id == id)).all() in ([], [False])
 
 
-def test_losses_with_progress_go_on(sessions: Sessions, post: Post, claim: Take, state_of: StateOf) -> None:
+def test_losses_with_progress_are_no_crash_loop(sessions: Sessions, post: Post, claim: Take, state_of: StateOf) -> None:
     id = post()
     for step in range(5):
         held = claim()
@@ -217,7 +219,7 @@ def test_losses_with_progress_go_on(sessions: Sessions, post: Post, claim: Take,
     assert state_of(id) is JobState.queued
 
 
-def test_cancel_of_a_running_job_is_returned_by_the_heartbeat_and_lapses_into_cancelled(
+def test_a_cancel_is_returned_by_the_heartbeat_and_completed_when_the_lease_lapses(
     sessions: Sessions, project_id: str, post: Post, claim: Take, state_of: StateOf
 ) -> None:
     id, held = post(), claim()

@@ -1,4 +1,4 @@
-"""What polling costs, and what a client need not fetch again."""
+"""The cost of polling, and answers that a client does not fetch again."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,7 +34,7 @@ def online(sessions: Sessions) -> None:
 
 @contextmanager
 def counted(api: TestClient) -> Iterator[dict[str, int]]:
-    """Statements of the app's two pools; whatever the second one does, it does in a transaction."""
+    """Count the statements of the app's two connection pools; the second pool runs all of its own in transactions."""
     app = api.app
     assert isinstance(app, FastAPI)
     engines = {"reads": app.state.reads._engine, "transactions": app.state.sessions.kw["bind"]}
@@ -66,7 +66,7 @@ def test_a_poll_is_one_statement_and_no_transaction(
     monkeypatch: pytest.MonkeyPatch,
     path: str,
 ) -> None:
-    """With a key that was recognized a moment ago."""
+    """With an API key that is in the cache."""
     monkeypatch.setattr(key_cache, "KEEP_SECONDS", 60)
     with transaction(sessions) as session:
         session.execute(update(ApiKey).values(last_used_at=func.now()))
@@ -79,7 +79,7 @@ def test_a_poll_is_one_statement_and_no_transaction(
         assert counts == {"reads": 1, "transactions": 0}
 
 
-def test_reads_are_no_transactions(api: TestClient) -> None:
+def test_reads_open_no_transaction(api: TestClient) -> None:
     """In autocommit there is no BEGIN and no COMMIT to send."""
     assert isinstance(api.app, FastAPI)
     reads = api.app.state.reads
@@ -90,7 +90,7 @@ def test_reads_are_no_transactions(api: TestClient) -> None:
 
 
 def test_a_poll_survives_the_loss_of_every_connection(api: TestClient, post: Post, engine: Engine) -> None:
-    """PostgreSQL was restarted since the last one: nobody pings first, but a question is asked again."""
+    """As after a restart of PostgreSQL: there is no ping before a query, but a query that fails is repeated."""
     path = f"/jobs/{post()}"
     assert api.get(path).status_code == 200
     with engine.connect() as connection:
@@ -100,7 +100,7 @@ def test_a_poll_survives_the_loss_of_every_connection(api: TestClient, post: Pos
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_an_answer_that_is_known_is_not_sent_again(api: TestClient, post: Post, path: str) -> None:
+def test_an_answer_that_the_client_has_is_not_sent_again(api: TestClient, post: Post, path: str) -> None:
     id = post()
     path = path.format(id)
     first = api.get(path)
@@ -121,7 +121,7 @@ def test_an_answer_that_is_known_is_not_sent_again(api: TestClient, post: Post, 
 
 @pytest.mark.usefixtures("online")
 def test_the_tag_covers_what_a_job_waits_for(api: TestClient, post: Post) -> None:
-    """Which changes without a write to the job."""
+    """The position in the queue changes without a write to the job."""
     first, second = post(), post()
     seen = api.get(f"/jobs/{second}")
     assert seen.json()["queue_position"] == 2
@@ -131,10 +131,10 @@ def test_the_tag_covers_what_a_job_waits_for(api: TestClient, post: Post) -> Non
 
 
 @pytest.mark.usefixtures("online")
-def test_a_tag_is_never_known_once_something_else_is_shown(
+def test_the_tag_changes_with_everything_that_a_job_shows(
     api: TestClient, post: Post, claim: Take, sessions: Sessions, project_id: str
 ) -> None:
-    """Neither of a queued job, of which much changes without its row, nor of one that runs."""
+    """For a queued job, which shows many changes that are not in its row, and for a running one."""
     first, id = post(priority=1), post()
     adapter = Adapter(id=new_id("model"), project_id=project_id, job_id=id, name="one", base_model="tiny", manifest={})
     this_job = update(Job).where(Job.id == id)
@@ -172,12 +172,12 @@ def test_a_tag_is_never_known_once_something_else_is_shown(
         tag = polled.headers["etag"]
         tags.add(tag)
         assert api.get(f"/jobs/{id}", headers={"If-None-Match": tag}).status_code == 304, name
-    assert len(tags) == len(changes) - 5  # that many take the one before them back
+    assert len(tags) == len(changes) - 5  # that many changes undo the one before them
 
 
 @pytest.mark.usefixtures("online")
-def test_a_known_tag_costs_less_than_its_answer(api: TestClient, post: Post, claim: Take) -> None:
-    """Of the row it takes the version alone."""
+def test_a_known_tag_costs_less_than_a_full_answer(api: TestClient, post: Post, claim: Take) -> None:
+    """Only the version is read from the job's row."""
     running = post()
     assert claim()
     assert isinstance(api.app, FastAPI)
@@ -191,7 +191,7 @@ def test_a_known_tag_costs_less_than_its_answer(api: TestClient, post: Post, cla
         assert "jobs.spec" not in asked_of_jobs.split("FROM")[0]
 
 
-def test_head_has_the_tag_alone(api: TestClient, post: Post) -> None:
+def test_head_returns_the_tag_without_a_body(api: TestClient, post: Post) -> None:
     path = f"/jobs/{post()}"
     shown, head = api.get(path), api.head(path)
     assert (head.status_code, head.content) == (200, b"")
@@ -200,7 +200,7 @@ def test_head_has_the_tag_alone(api: TestClient, post: Post) -> None:
 
 
 def test_tags_are_equal_on_every_server(api: TestClient, post: Post, settings: Settings) -> None:
-    """Behind a balancer the next poll may reach another process."""
+    """Behind a load balancer, the next poll may reach another process."""
     path = f"/jobs/{post()}"
     with TestClient(create_app(settings)) as other:
         assert other.get(path, headers=api.headers).headers["etag"] == api.get(path).headers["etag"]

@@ -1,4 +1,4 @@
-"""What is decided for a job's attempts: kept by attempt, reduced when memory did not suffice, and shown in order."""
+"""The plans of a job's attempts: stored by attempt, reduced after an out-of-memory error, and shown in order."""
 
 from collections.abc import Callable
 from typing import Any
@@ -60,8 +60,8 @@ def test_each_attempt_shows_the_plan_that_it_reached(
 
     release(sessions, held)
     second = claim()
-    assert _handed_on(sessions, second) == SMALL
-    # Going on from a checkpoint of before the reduction, it begins with that one's plan.
+    assert _read_earlier_plan(sessions, second) == SMALL
+    # It resumes from a checkpoint saved before the reduction, so it begins with that checkpoint's plan.
     attempt_of(second)._handle_message(Planned(resolved=LARGE, total_steps=9, start_step=2))
     assert resolved(api, id) == [{"attempt": 1} | SMALL, {"attempt": 2} | LARGE]
     spec = api.get(f"/jobs/{id}").json()["spec"]
@@ -70,12 +70,12 @@ def test_each_attempt_shows_the_plan_that_it_reached(
     assert (resolved(api, other), len(resolved(api, id))) == ([], 2)
 
 
-def _handed_on(sessions: Sessions, held: Claim) -> dict[str, Any] | None:
+def _read_earlier_plan(sessions: Sessions, held: Claim) -> dict[str, Any] | None:
     with transaction(sessions) as session:
         return JobService(session).jobs.resolved_before(held.project_id, held.job_id, held.attempt)
 
 
-def test_an_attempt_that_is_no_longer_the_jobs_changes_nothing(
+def test_a_stale_attempt_changes_no_plan(
     api: TestClient, sessions: Sessions, post: Post, claim: Take, attempt_of: Callable[[Claim], Attempt]
 ) -> None:
     id, held = post(), claim()

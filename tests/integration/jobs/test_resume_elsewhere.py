@@ -1,4 +1,4 @@
-"""A job that goes on where the same sums give other numbers: real trainings of a worker with another thread count."""
+"""Jobs that resume on a machine whose arithmetic differs: real trainings with different numbers of threads."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -59,27 +59,27 @@ def run(attempt: Attempt, stop_at: int | None = None) -> Recorder:
     return channel
 
 
-def let_wait(sessions: Sessions) -> None:
+def backdate_queued_at(sessions: Sessions) -> None:
     with transaction(sessions) as session:
         session.execute(update(Job).values(queued_at=func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 1)))
 
 
-def paused_at(api: TestClient, hold: Hold, id: str, step: int, threads: int) -> None:
+def pause_at(api: TestClient, hold: Hold, id: str, step: int, threads: int) -> None:
     attempt = hold(threads)
     assert api.post(f"/jobs/{id}/pause").json()["state"] == "pausing"
     assert run(attempt, stop_at=step).lines[-1] == Stopped(step=step)
     assert api.get(f"/jobs/{id}").json()["state"] == "paused"
 
 
-def test_a_job_paused_on_one_thread_succeeds_on_two_and_says_so(
+def test_a_job_paused_on_one_thread_succeeds_on_two_and_is_marked_inexact(
     api: TestClient, sessions: Sessions, post_real: Callable[..., str], hold: Hold, tmp_path: Any
 ) -> None:
     id = post_real()
-    paused_at(api, hold, id, step=2, threads=1)
+    pause_at(api, hold, id, step=2, threads=1)
     api.post(f"/jobs/{id}/resume")
     with pytest.raises(AssertionError):
-        hold(threads=2)  # not while it waits for an equal one
-    let_wait(sessions)
+        hold(threads=2)  # it still waits for an equal worker
+    backdate_queued_at(sessions)
     attempt = hold(threads=2)
     run(attempt)
     job = api.get(f"/jobs/{id}").json()
@@ -90,24 +90,24 @@ def test_a_job_paused_on_one_thread_succeeds_on_two_and_says_so(
     assert (manifest["exact"], manifest["inexact_resumes"]) == (False, resumes)
 
 
-def test_a_job_that_takes_no_inexact_resume_fails_and_names_what_differs(
+def test_a_job_that_refuses_an_inexact_resume_fails_and_names_the_difference(
     api: TestClient, sessions: Sessions, post_real: Callable[..., str], hold: Hold
 ) -> None:
     id = post_real(on_inexact_resume="fail")
-    paused_at(api, hold, id, step=2, threads=1)
+    pause_at(api, hold, id, step=2, threads=1)
     api.post(f"/jobs/{id}/resume")
-    let_wait(sessions)
+    backdate_queued_at(sessions)
     run(hold(threads=2))
     failure = api.get(f"/jobs/{id}").json()["failure"]
     assert failure["reason"] == "inexact_resume"
     assert "machine.threads was 1 and is 2" in failure["message"]
 
 
-def test_a_failed_job_is_retried_from_its_last_checkpoint_with_more_steps(
+def test_a_cancelled_job_is_retried_from_its_last_checkpoint_with_more_steps(
     api: TestClient, sessions: Sessions, post_real: Callable[..., str], hold: Hold
 ) -> None:
-    """The old job's curve up to its checkpoint, and the new one's from there, are those of one training; what was
-    changed is reported."""
+    """The old job's curve up to the checkpoint and the new job's curve after it form one training, and the changes
+    are reported."""
     id = post_real()
     attempt = hold()
     run(attempt, stop_at=4)
@@ -135,7 +135,7 @@ def test_a_failed_job_is_retried_from_its_last_checkpoint_with_more_steps(
         assert session.scalars(select(Checkpoint.id).where(Checkpoint.id == checkpoint["id"])).all() == []
 
 
-def test_a_retry_whose_checkpoint_is_gone_fails_and_says_so(
+def test_a_retry_whose_checkpoint_is_missing_fails_and_suggests_the_start(
     api: TestClient, storage: Storage, post_real: Callable[..., str], hold: Hold
 ) -> None:
     id = post_real()

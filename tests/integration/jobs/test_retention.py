@@ -1,4 +1,4 @@
-"""What the collector removes, when, and what it leaves alone: rows in PostgreSQL, bytes in a folder."""
+"""What the collector removes, when, and what it keeps: rows in PostgreSQL, bytes in a folder."""
 
 import threading
 from collections.abc import Callable
@@ -31,14 +31,14 @@ def world(settings: Settings, sessions: Sessions, project_id: str) -> World:
     return World(settings, sessions, project_id)
 
 
-def test_what_an_attempt_left_goes_a_day_after_its_end(world: World, post: Post, claim: Take) -> None:
+def test_an_attempts_orphans_are_removed_a_day_after_its_end(world: World, post: Post, claim: Take) -> None:
     post()
     held = claim()
     named = world.save_checkpoint(held, 1)
     left = world.store(held, "checkpoints/2/w.bin")
     world.pass_time(3 * DAY)
     world.collect()
-    assert world.stored() == {*named, left}, "the attempt is under way"
+    assert world.stored() == {*named, left}, "the attempt is running"
     world.release(held)
     world.collect()
     world.pass_time(DAY - HOUR)
@@ -49,8 +49,8 @@ def test_what_an_attempt_left_goes_a_day_after_its_end(world: World, post: Post,
     assert world.stored() == set(named)
 
 
-def test_bytes_younger_than_a_day_outlast_the_visit(world: World, post: Post, claim: Take) -> None:
-    """A worker that lost its attempt may go on storing for a while."""
+def test_orphans_younger_than_a_day_are_kept(world: World, post: Post, claim: Take) -> None:
+    """A worker that lost its attempt may continue to store bytes for a while."""
     post()
     held = claim()
     old = world.store(held, "checkpoints/1/w.bin")
@@ -75,10 +75,10 @@ def test_each_attempt_is_visited_once(world: World, sessions: Sessions, post: Po
         assert RetentionRepository(session).attempts_over(0, 10) == []
 
 
-def test_an_attempt_that_may_come_back_keeps_what_it_stored(
+def test_the_bytes_of_an_attempt_that_may_come_back_are_kept(
     world: World, sessions: Sessions, post: Post, claim: Take
 ) -> None:
-    """Its worker was cut off for days while no other came; then it names what it had stored before."""
+    """Its worker is disconnected for days, and no other claims the job. Then it saves a checkpoint stored before."""
     post()
     held = claim()
     files = world.store_checkpoint(held, 7)
@@ -106,7 +106,7 @@ def test_a_lost_attempt_is_over_once_another_follows(world: World, post: Post, c
     assert not world.stored() & {file.key for file in left}
 
 
-def test_what_a_deleted_job_left_is_searched_for(
+def test_the_orphans_of_a_deleted_job_are_found_and_removed(
     world: World, sessions: Sessions, project_id: str, post: Post, claim: Take
 ) -> None:
     id = post()
@@ -118,7 +118,7 @@ def test_what_a_deleted_job_left_is_searched_for(
         AttemptService(session, held).release()
         JobService(session).delete(project_id, id)
     world.collect()
-    assert world.stored() == {left}, "what rows had named went with the job, the rest is too young"
+    assert world.stored() == {left}, "the bytes that rows named went with the job; the rest is too young"
     world.pass_time(DAY + HOUR)
     world.collect()
     world.pass_time(2 * HOUR)
@@ -126,7 +126,7 @@ def test_what_a_deleted_job_left_is_searched_for(
     assert world.stored() == set()
 
 
-def test_checkpoints_outlive_their_job_by_a_week(
+def test_checkpoints_are_kept_for_a_week_after_the_end_of_their_job(
     world: World, sessions: Sessions, project_id: str, post: Post, claim: Take
 ) -> None:
     waiting, ended = post(priority=1), post()
@@ -148,8 +148,8 @@ def test_checkpoints_outlive_their_job_by_a_week(
         assert JobService(session).get(project_id, ended).state == "succeeded"
 
 
-def test_another_databases_project_is_left_alone(world: World, storage: Storage) -> None:
-    """A dispatcher that was pointed to the wrong database finds a store full of things that it knows nothing of."""
+def test_the_bytes_of_another_databases_project_are_kept(world: World, storage: Storage) -> None:
+    """A dispatcher that uses the wrong database finds a storage full of objects that it does not know."""
     stranger = new_id("proj")
     keys = {world.put(f"{stranger}/datasets/{new_id('file')}"), world.put(f"{stranger}/jobs/{new_id('ftjob')}/1/a")}
     foreign = {world.put(f"{world.project_id}/jobs/not-ours/1/a")}
@@ -159,7 +159,7 @@ def test_another_databases_project_is_left_alone(world: World, storage: Storage)
     assert world.stored() == keys | foreign
 
 
-def test_a_crash_between_the_bytes_and_the_commit_means_doing_it_again(
+def test_a_removal_whose_commit_fails_is_repeated(
     world: World, sessions: Sessions, settings: Settings, post: Post, claim: Take
 ) -> None:
     post()
@@ -193,10 +193,10 @@ def test_a_crash_between_the_bytes_and_the_commit_means_doing_it_again(
         assert session.scalars(select(DeletedObject.storage_key)).all() == []
 
 
-def test_an_object_that_cannot_be_removed_holds_up_no_other(
+def test_an_object_that_cannot_be_removed_delays_no_other(
     world: World, sessions: Sessions, storage: Storage, project_id: str
 ) -> None:
-    """A folder stands where the object should be."""
+    """There is a folder at the object's path."""
     stuck, other = f"{project_id}/jobs/x/1/stuck", world.put(f"{project_id}/jobs/x/1/other")
     inside = world.put(f"{stuck}/inside")
     with pytest.raises(FAILURES):
@@ -217,10 +217,10 @@ def test_an_object_that_cannot_be_removed_holds_up_no_other(
         assert session.scalars(select(DeletedObject.storage_key)).all() == []
 
 
-def test_a_dead_object_that_a_row_names_stays(
+def test_an_object_marked_as_deleted_is_kept_if_a_row_names_it(
     world: World, sessions: Sessions, project_id: str, post: Post, claim: Take
 ) -> None:
-    """Whatever went wrong before: the last look decides."""
+    """The check directly before a removal decides, whatever was marked earlier."""
     post()
     named = world.save_checkpoint(claim(), 1)
     with transaction(sessions) as session:
@@ -232,7 +232,7 @@ def test_a_dead_object_that_a_row_names_stays(
         assert session.scalars(select(DeletedObject)).all() == []
 
 
-def test_several_dispatchers_do_no_more_than_one(
+def test_several_dispatchers_remove_no_more_than_one(
     world: World, settings: Settings, sessions: Sessions, post: Post, claim: Take
 ) -> None:
     for _ in range(6):
@@ -265,8 +265,8 @@ def test_several_dispatchers_do_no_more_than_one(
     assert world.stored() == kept
 
 
-def test_the_last_look_knows_every_column_that_names_bytes() -> None:
-    """A table that names stored bytes must be known to the collector, or it takes them for orphans."""
+def test_the_last_check_covers_every_column_that_names_bytes() -> None:
+    """The collector must know each column that names stored bytes, or it treats them as orphans."""
     naming = {
         column for table in Base.metadata.tables.values() for column in table.columns if column.name.endswith("_key")
     }

@@ -1,4 +1,4 @@
-"""Users, workers, crashes and time in any order: what a row names is never removed, and what none names is at last."""
+"""Users, workers, crashes and time in random order: bytes are removed if no row names them, and only then."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -25,15 +25,15 @@ STEPS = 120
 ENDING = {*FINAL, JobState.cancelling}
 
 
-class Chance:
-    """One random history. Each method is something that may happen; it does nothing where it cannot."""
+class History:
+    """A random history. Each method is an event that may happen; where it is impossible, it does nothing."""
 
     def __init__(self, world: World, claim: Callable[..., Claim | None], base_model: str, seed: int) -> None:
         self.world, self.take, self.base_model = world, claim, base_model
         self.random = random.Random(seed)
         self.claims: list[Claim] = []
         self.unsaved: list[tuple[Claim, int, Sequence[StoredFile]]] = []
-        """Checkpoints whose bytes are stored and whose rows are not written yet, if ever."""
+        """Checkpoints whose bytes are stored, and whose rows are not written yet."""
         self.step = 0
 
     def ids(self, *query: object) -> list[str]:
@@ -41,7 +41,7 @@ class Chance:
             return list(session.scalars(select(*query)))  # type: ignore[call-overload]
 
     def any_claim(self) -> Claim | None:
-        """More often one of the latest: what happens to an attempt twice is what is hard."""
+        """Draw a claim, more often a recent one: several events in one attempt are the difficult case."""
         some = self.claims[-3:] if self.random.random() < 0.8 else self.claims
         return self.random.choice(some) if some else None
 
@@ -65,20 +65,20 @@ class Chance:
             self.claims.append(taken)
 
     def store(self) -> None:
-        """Also by a worker whose attempt is no longer its own."""
+        """Store a checkpoint's bytes, also for an attempt that its worker has lost."""
         if claim := self.any_claim():
             self.step += 1
             self.unsaved.append((claim, self.step, self.world.store_checkpoint(claim, self.step)))
 
     def save(self) -> None:
-        """Name what was stored, however long ago; the fence decides."""
+        """Write the row of a checkpoint whose bytes are stored, however long ago; the fence decides."""
         if self.unsaved:
             claim, step, files = self.unsaved.pop(self.random.randrange(len(self.unsaved)))
             self.fenced(claim, lambda attempt: attempt.save_checkpoint(step, files, "1" * 64, machine_fingerprint({})))
 
     def succeed(self) -> None:
         if claim := self.any_claim():
-            self.let_go_if_stale(claim, lambda: self.world.succeed(claim))
+            self.abandon_if_stale(claim, lambda: self.world.succeed(claim))
 
     def fail(self) -> None:
         if claim := self.any_claim():
@@ -97,7 +97,7 @@ class Chance:
             self.fenced(claim, lambda attempt: QueueService(attempt.session).renew(claim, 60))
 
     def be_cut_off(self) -> None:
-        """For days, with bytes stored and not yet named; what comes of it, the fence decides."""
+        """Disconnect a worker between a checkpoint's bytes and its row, for hours or days; the fence decides."""
         if claim := self.any_claim():
             self.step += 1
             files = self.world.store_checkpoint(claim, self.step)
@@ -140,34 +140,34 @@ class Chance:
         self.world.pass_time(self.random.choice([60, 2 * HOUR, 25 * HOUR, 9 * DAY]))
 
     def fenced(self, claim: Claim, change: Callable[[AttemptService], object]) -> None:
-        self.let_go_if_stale(claim, lambda: self.world.write(claim, change))
+        self.abandon_if_stale(claim, lambda: self.world.write(claim, change))
 
-    def let_go_if_stale(self, claim: Claim, write: Callable[[], None]) -> None:
-        """As a worker does."""
+    def abandon_if_stale(self, claim: Claim, write: Callable[[], None]) -> None:
+        """Write; if the attempt is stale, leave its files to the collector, as a worker does."""
         try:
             write()
         except (StaleAttempt, JobNotFound):
             self.world.write(claim, AttemptService.request_orphan_collection)
 
 
-HAPPENINGS = {
-    Chance.upload: 3,
-    Chance.upload_and_die: 1,
-    Chance.submit: 4,
-    Chance.claim: 5,
-    Chance.store: 6,
-    Chance.save: 6,
-    Chance.succeed: 2,
-    Chance.fail: 1,
-    Chance.release: 2,
-    Chance.lose: 3,
-    Chance.come_back: 3,
-    Chance.be_cut_off: 2,
-    Chance.cancel: 1,
-    Chance.delete_job: 1,
-    Chance.delete_adapter: 1,
-    Chance.delete_dataset: 1,
-    Chance.pass_time: 5,
+EVENTS = {
+    History.upload: 3,
+    History.upload_and_die: 1,
+    History.submit: 4,
+    History.claim: 5,
+    History.store: 6,
+    History.save: 6,
+    History.succeed: 2,
+    History.fail: 1,
+    History.release: 2,
+    History.lose: 3,
+    History.come_back: 3,
+    History.be_cut_off: 2,
+    History.cancel: 1,
+    History.delete_job: 1,
+    History.delete_adapter: 1,
+    History.delete_dataset: 1,
+    History.pass_time: 5,
 }
 
 
@@ -177,18 +177,18 @@ def world(settings: Settings, sessions: Sessions, project_id: str) -> World:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_only_what_no_row_names_is_removed_and_all_of_it(
+def test_exactly_the_bytes_that_no_row_names_are_removed(
     world: World, claim: Callable[..., Claim | None], base_model: str, seed: int
 ) -> None:
-    chance = Chance(world, claim, base_model, seed)
+    history = History(world, claim, base_model, seed)
     for step in range(STEPS):
-        happening = chance.random.choices(list(HAPPENINGS), list(HAPPENINGS.values()))[0]
-        happening(chance)
-        if chance.random.random() < 0.3:
+        event = history.random.choices(list(EVENTS), list(EVENTS.values()))[0]
+        event(history)
+        if history.random.random() < 0.3:
             world.collect()
-        assert world.named() <= world.stored(), f"seed {seed}, step {step}: {happening.__name__}"
-    assert world.num_removed > 10, "the history was too dull to prove anything"
-    finish(chance)
+        assert world.named() <= world.stored(), f"seed {seed}, step {step}: {event.__name__}"
+    assert world.num_removed > 10, "the history removed too little to prove anything"
+    finish(history)
     for _ in range(3):
         world.pass_time(10 * DAY)
         world.collect()
@@ -196,13 +196,13 @@ def test_only_what_no_row_names_is_removed_and_all_of_it(
     assert [path for path in world.root.rglob("*") if path.is_dir() and not any(path.iterdir())] == []
 
 
-def finish(chance: Chance) -> None:
-    """Every job comes to its end, so that every attempt is over; and every worker has heard of it."""
-    for claim in chance.claims:
-        chance.world.lose(claim)
-    for id in chance.ids(Job.id):
-        with transaction(chance.world.sessions) as session:
-            if JobState(JobService(session).get(chance.world.project_id, id).state) not in FINAL:
-                JobService(session).cancel(chance.world.project_id, id)
-    while chance.unsaved:
-        chance.save()
+def finish(history: History) -> None:
+    """End every job and with it every attempt, and let every worker notice it."""
+    for claim in history.claims:
+        history.world.lose(claim)
+    for id in history.ids(Job.id):
+        with transaction(history.world.sessions) as session:
+            if JobState(JobService(session).get(history.world.project_id, id).state) not in FINAL:
+                JobService(session).cancel(history.world.project_id, id)
+    while history.unsaved:
+        history.save()

@@ -1,4 +1,4 @@
-"""The collector killed at its worst moments: the next one goes on, and removes no less and no more."""
+"""Kills the collector before and after each of its steps; the next run removes the rest, and nothing more."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ STEPS = "visit_attempt", "suspect", "expire_datasets", "let_go_of_checkpoints", 
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_collector_killed_before_and_after(
+def test_what_a_killed_collector_leaves_is_finished_by_the_next_run(
     settings: Settings,
     sessions: Sessions,
     project_id: str,
@@ -56,7 +56,7 @@ def test_a_collector_killed_before_and_after(
 
 
 def prepare(world: World, post: Callable[..., str], claim: Callable[..., Claim]) -> set[str]:
-    """Something for each step to do; what must stay."""
+    """Give each step something to do, and return the keys that must stay."""
     kept_dataset = world.upload()
     world.upload(expires_after_seconds=HOUR)
     world.upload_and_die()

@@ -1,4 +1,4 @@
-"""A retry with changes, and one that goes on from the last checkpoint: what is refused, and what is kept."""
+"""Retries with changes, and retries from the last checkpoint: what is refused, and what is kept."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +27,7 @@ def codes(answer: Any) -> dict[str, str]:
 
 @pytest.fixture
 def saved(api: TestClient, sessions: Sessions, post: Post, claim: Take) -> Callable[..., str]:
-    """A cancelled job with checkpoints of steps 7 and 9; its id."""
+    """Create a cancelled job with checkpoints of steps 7 and 9, and return its id."""
 
     def make(**fields: Any) -> str:
         id = post(**({"training": FAST} | fields))
@@ -55,7 +55,7 @@ def test_changes_are_merged_and_checked_like_a_post(api: TestClient, post: Post,
     api.post(f"/jobs/{new['id']}/cancel")
     spec = new["spec"]
     assert (spec["metadata"], spec["max_retries"], spec["adapter"]["rank"]) == ({"team": "a"}, 0, 4)
-    assert (spec["training"]["max_steps"], spec["training"]["epochs"]) == (5, None), "one takes the other's place"
+    assert (spec["training"]["max_steps"], spec["training"]["epochs"]) == (5, None), "max_steps replaces epochs"
 
     assert api.delete(f"/datasets/{dataset}").status_code == 204
     wrong = {"colour": "red", "base_model": "unknown", "training": {"batch_size": 0}}
@@ -69,7 +69,7 @@ def test_changes_are_merged_and_checked_like_a_post(api: TestClient, post: Post,
     assert api.post(f"/jobs/{id}/retry", content="{", headers={"Content-Type": "application/json"}).status_code == 400
 
 
-def test_without_a_checkpoint_there_is_nothing_to_go_on_from(api: TestClient, post: Post) -> None:
+def test_a_retry_from_the_last_checkpoint_needs_a_checkpoint(api: TestClient, post: Post) -> None:
     id = post()
     api.post(f"/jobs/{id}/cancel")
     answer = retry(api, id, **{"from": "last_checkpoint"})
@@ -77,7 +77,7 @@ def test_without_a_checkpoint_there_is_nothing_to_go_on_from(api: TestClient, po
     assert retry(api, id, **{"from": "start"}).status_code == 201
 
 
-def test_each_change_that_the_state_does_not_bear_is_refused(
+def test_changes_that_do_not_fit_the_checkpoint_are_refused(
     api: TestClient, saved: Callable[..., str], make_dataset: Callable[..., str]
 ) -> None:
     id = saved(method="lora")
@@ -100,7 +100,9 @@ def test_each_change_that_the_state_does_not_bear_is_refused(
     assert refused == {f"/changes/{name}": "fixed_by_checkpoint" for name in ("method", "quantization")}
 
 
-def test_other_weights_are_refused(api: TestClient, sessions: Sessions, saved: Callable[..., str]) -> None:
+def test_a_base_model_with_other_weights_is_refused(
+    api: TestClient, sessions: Sessions, saved: Callable[..., str]
+) -> None:
     id = saved()
     with transaction(sessions) as session:
         session.execute(update(RegisteredModel).values(revision="2" * 64))
@@ -108,10 +110,10 @@ def test_other_weights_are_refused(api: TestClient, sessions: Sessions, saved: C
     assert codes(answer) == {"/base_model": "base_model_mismatch"}
 
 
-def test_a_retry_goes_on_from_the_furthest_and_keeps_it_and_its_machine(
+def test_a_retry_resumes_from_the_furthest_checkpoint_and_keeps_it_and_its_machine(
     api: TestClient, sessions: Sessions, claim: Take, saved: Callable[..., str]
 ) -> None:
-    """Also one of a retry that has saved nothing itself yet."""
+    """So does a retry of a retry that has not saved a checkpoint yet."""
     id = saved()
     changes = {"training": {"learning_rate": 0.5, "save_every": 3, "gradient_checkpointing": True}, "priority": 5}
     first = retry(api, id, changes=changes, **{"from": "last_checkpoint"}).json()
@@ -124,7 +126,7 @@ def test_a_retry_goes_on_from_the_furthest_and_keeps_it_and_its_machine(
         session.execute(update(Job).where(Job.id == id).values(finished_at=func.to_timestamp(0)))
     with transaction(sessions) as session:
         outlived = CheckpointRepository(session).outlived(0, 10)
-        assert [each.step for each in outlived] == [7], "an unfinished job goes on from the other"
+        assert [each.step for each in outlived] == [7], "an unfinished job resumes from the other one"
     api.post(f"/jobs/{first['id']}/cancel")
     with transaction(sessions) as session:
         session.execute(update(Job).where(Job.id == first["id"]).values(state="cancelled"))

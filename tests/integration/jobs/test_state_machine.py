@@ -1,4 +1,4 @@
-"""The state machine of jobs under any history that Hypothesis thinks of; `make fuzz` takes 100,000 steps of it."""
+"""The state machine of jobs under random histories drawn by Hypothesis; `make fuzz` runs 100,000 steps."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -27,7 +27,7 @@ def world(database_url: str) -> Iterator[World]:
         yield world
 
 
-def test_no_history_breaks_what_must_hold(world: World) -> None:
+def test_every_history_matches_the_model(world: World) -> None:
     nightly = settings.get_current_profile_name() == "nightly"
     JobMachine.steps = 0
     run_state_machine_as_test(lambda: JobMachine(world), settings=settings() if nightly else SHORT)

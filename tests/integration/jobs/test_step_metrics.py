@@ -1,4 +1,4 @@
-"""`step_metrics.csv`: what the curves hold, by step, over attempts and windows."""
+"""`step_metrics.csv` holds the curves of all attempts, a line for each step."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -19,17 +19,17 @@ Take = Callable[..., Claim]
 
 def record(sessions: Sessions, claim: Claim, start: int, values: list[tuple[int, dict[str, float]]]) -> None:
     with transaction(sessions) as session:
-        own = AttemptService(session, claim)
-        own.plan({}, 9, start)
+        service = AttemptService(session, claim)
+        service.plan({}, 9, start)
         points = [
             MetricPoint(attempt=claim.attempt, number=number, step=step, measured_at=datetime.now(UTC), values=each)
             for number, (step, each) in enumerate(values, 1)
         ]
-        own.record(points, None)
+        service.record(points, None)
 
 
 @pytest.mark.parametrize("window", [2, 50_000])
-def test_it_has_a_line_for_each_step(
+def test_the_file_has_a_line_for_each_step(
     window: int,
     sessions: Sessions,
     post: Callable[..., str],
@@ -37,7 +37,7 @@ def test_it_has_a_line_for_each_step(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What an attempt measured beyond the step that the next one went on from does not count."""
+    """Values that an attempt measured after the step from which the next one resumed are left out."""
     monkeypatch.setattr(step_metrics, "WINDOW_STEPS", window)
     post()
     first = claim()
@@ -59,7 +59,7 @@ def test_it_has_a_line_for_each_step(
     ]
 
 
-def test_without_a_point_it_has_its_header_alone(
+def test_without_points_the_file_has_only_its_header(
     sessions: Sessions, post: Callable[..., str], claim: Take, tmp_path: Path
 ) -> None:
     post()

@@ -1,4 +1,4 @@
-"""Trackers fed by a worker: the real libraries in their real process; only a remote side that hangs is a stand-in."""
+"""Trackers fed by a worker: the real libraries in their real process; only a server that hangs is simulated."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ SECOND = [(3, {"loss": 0.25}), (4, {"loss": 0.5}), (5, {"loss": 0.75, "learning_
 
 @pytest.fixture(autouse=True)
 def credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Of trackers on this machine; MLflow's URI."""
+    """Set the trackers' credentials on this machine, and return MLflow's URI."""
     for name in [name for name in os.environ if name.startswith(("WANDB_", "MLFLOW_"))]:
         monkeypatch.delenv(name)
     uri = f"file:{tmp_path}/mlruns"
@@ -52,7 +52,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def begin(sessions: Sessions, tmp_path: Path) -> Iterator[Callable[[Claim], Trackers]]:
-    """An attempt's trackers; none of them outlives the test."""
+    """Start an attempt's trackers; they end with the test."""
     begun: list[Trackers] = []
 
     def start(held: Claim) -> Trackers:
@@ -71,13 +71,13 @@ def begin(sessions: Sessions, tmp_path: Path) -> Iterator[Callable[[Claim], Trac
 
 def record(sessions: Sessions, held: Claim, start: int, values: list[tuple[int, dict[str, float]]]) -> None:
     with transaction(sessions) as session:
-        own = AttemptService(session, held)
-        own.plan({}, 9, start)
+        service = AttemptService(session, held)
+        service.plan({}, 9, start)
         points = [
             MetricPoint(attempt=held.attempt, number=number, step=step, measured_at="2026-01-05T10:12:13Z", values=each)
             for number, (step, each) in enumerate(values, 1)
         ]
-        own.record(points, None)
+        service.record(points, None)
 
 
 def release(sessions: Sessions, held: Claim) -> None:
@@ -99,7 +99,7 @@ def warnings(sessions: Sessions, held: Claim) -> list[dict[str, Any]]:
 def test_tensorboard_gets_the_curve(
     sessions: Sessions, post: Post, claim: Take, begin: Callable[[Claim], Trackers], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What an attempt measured beyond the step that the next one went on from does not count."""
+    """Values that an attempt measured after the step from which the next one resumed are left out."""
     monkeypatch.setattr(feed, "PAGE_STEPS", 2)
     post(integrations=[BOARD])
     first = claim()
@@ -107,16 +107,16 @@ def test_tensorboard_gets_the_curve(
     release(sessions, first)
     second = claim()
     record(sessions, second, 2, SECOND)
-    own = begin(second)
-    own.settle(finished=True)
-    path = own.events_file()
+    trackers = begin(second)
+    trackers.settle(finished=True)
+    path = trackers.events_file()
     assert path is not None
     assert path.name == "tensorboard.tfevents"
     assert read_events(path) == {
         "loss": {1: 1.0, 2: 0.5, 3: 0.25, 4: 0.5, 5: 0.75},
         "learning_rate": {1: 0.125, 2: 0.125, 5: 0.5},
     }
-    own.end(draining=False)
+    trackers.end(draining=False)
     assert warnings(sessions, second) == []
 
 
@@ -125,10 +125,10 @@ def test_mlflow_and_wandb_get_each_step_once_over_two_attempts(
 ) -> None:
     post(integrations=[MLFLOW, WANDB], name="my job", metadata={"team?": "support"})
     first = claim()
-    own = begin(first)
+    trackers = begin(first)
     record(sessions, first, 0, FIRST)
     release(sessions, first)
-    own.end(draining=False)
+    trackers.end(draining=False)
     [run] = read_mlflow(credentials, "cats")
     loss = {1: 1.0, 2: 0.5, 3: 1 / 3, 4: 0.25}
     assert run.curves["loss"] == loss
@@ -140,22 +140,22 @@ def test_mlflow_and_wandb_get_each_step_once_over_two_attempts(
     assert (offline.status, offline.name, offline.config["training"]["epochs"]) == (1, "first", 1.0)
 
     second = claim()
-    own = begin(second)
+    trackers = begin(second)
     record(sessions, second, 2, SECOND)
-    own.settle(finished=True)
+    trackers.settle(finished=True)
     publish(sessions, second)
-    own.end(draining=False)
+    trackers.end(draining=False)
     [run] = read_mlflow(credentials, "cats")
     assert run.curves["loss"] == loss | {5: 0.75}
     assert run.status == "FINISHED"
-    # A folder of its own for each attempt, which knows of no other: it holds the curve as it is then.
+    # Each attempt has a separate folder, which holds the whole curve as it is at that time.
     [_, offline] = read_wandb(tmp_path / "kept", first.job_id)
     assert offline.curves["loss"] == {1: 1.0, 2: 0.5, 3: 0.25, 4: 0.5, 5: 0.75}
     assert offline.status == 0
     assert warnings(sessions, second) == []
 
 
-def test_a_tracking_process_that_dies_is_begun_anew(
+def test_a_tracking_process_that_dies_is_restarted(
     quick: None,
     sessions: Sessions,
     post: Post,
@@ -168,19 +168,19 @@ def test_a_tracking_process_that_dies_is_begun_anew(
     post(integrations=[MLFLOW])
     held = claim()
     record(sessions, held, 0, FIRST)
-    own = begin(held)
+    trackers = begin(held)
     until = time.monotonic() + 60
     while "loss" not in (curves := mlflow_curves(credentials)) or len(curves["loss"]) < 3:
         assert time.monotonic() < until
         time.sleep(0.2)
-    process = own._live[0]._process
+    process = trackers._live[0]._process
     assert process is not None
     os.kill(process._process.pid, signal.SIGKILL)
     more = [(step, {"loss": 1 / step}) for step in (5, 6)]
     record(sessions, held, 0, [*FIRST, *more])
-    own.settle(finished=True)
+    trackers.settle(finished=True)
     publish(sessions, held)
-    own.end(draining=False)
+    trackers.end(draining=False)
     assert mlflow_curves(credentials)["loss"] == {step: 1 / step for step in range(1, 7)}
     assert [warning["code"] for warning in warnings(sessions, held)] == ["tracker_failed"]
 
@@ -194,7 +194,7 @@ def mlflow_curves(uri: str) -> Any:
 
 @pytest.fixture
 def silent_server() -> Iterator[int]:
-    """Takes connections, and never says a word; its port."""
+    """Accept connections and never answer; yield the port."""
     with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
         yield server.getsockname()[1]
 
@@ -217,12 +217,12 @@ def test_a_tracker_that_hangs_costs_a_bounded_time_and_one_warning(
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
     post(integrations=[integration])
     held = claim()
-    own = begin(held)
+    trackers = begin(held)
     record(sessions, held, 0, FIRST)
     began = time.monotonic()
-    own.settle(finished=True)
+    trackers.settle(finished=True)
     publish(sessions, held)
-    own.end(draining=False)
+    trackers.end(draining=False)
     assert time.monotonic() - began < 5
     [warning] = warnings(sessions, held)
     assert warning["code"] == "tracker_failed"
@@ -243,14 +243,14 @@ def test_a_tracker_that_does_not_answer_is_reported_at_once(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent_server}")
     post(integrations=[MLFLOW])
     held = claim()
-    own = begin(held)
+    trackers = begin(held)
     until = time.monotonic() + 60
     while not (found := warnings(sessions, held)):
         assert time.monotonic() < until
         time.sleep(0.1)
     assert "did not answer" in found[0]["detail"]
     release(sessions, held)
-    own.end(draining=True)
+    trackers.end(draining=True)
 
 
 def test_a_tracker_that_refuses_is_reported_once_and_retried(
@@ -266,7 +266,7 @@ def test_a_tracker_that_refuses_is_reported_once_and_retried(
     blocked.write_text("no folder")
     post(integrations=[MLFLOW])
     held = claim()
-    own = begin(held)
+    trackers = begin(held)
     record(sessions, held, 0, FIRST)
     until = time.monotonic() + 60
     while not (found := warnings(sessions, held)):
@@ -279,19 +279,19 @@ def test_a_tracker_that_refuses_is_reported_once_and_retried(
     assert warnings(sessions, held) == found
     assert [warning["code"] for warning in found] == ["tracker_failed"]
     release(sessions, held)
-    own.end(draining=True)
+    trackers.end(draining=True)
 
 
-def test_a_worker_that_lacks_it_says_so_and_trains(
+def test_a_worker_without_an_integration_warns_and_trains(
     sessions: Sessions, post: Post, claim: Take, begin: Callable[[Claim], Trackers], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     monkeypatch.delenv("WANDB_MODE")
     post(integrations=[MLFLOW, WANDB])
     held = claim()
-    own = begin(held)
-    own.settle(finished=True)
-    assert own.events_file() is None
+    trackers = begin(held)
+    trackers.settle(finished=True)
+    assert trackers.events_file() is None
     found = warnings(sessions, held)
     assert [warning["code"] for warning in found] == ["integration_unavailable"] * 2
     assert "MLFLOW_TRACKING_URI" in found[0]["detail"]

@@ -1,4 +1,4 @@
-"""`validate_only`: a spec is checked as a post checks it, and nothing is made."""
+"""`validate_only` checks a spec as a post does, and creates nothing."""
 
 import json
 from collections.abc import Callable
@@ -17,13 +17,13 @@ from tunewright import Client, TunewrightError
 from tunewright.command_line import app
 
 Spec = Callable[..., dict[str, Any]]
-Type = Callable[..., Result]
+RunCreate = Callable[..., Result]
 NOTHING = {table.__tablename__: 0 for table in (Job, JobEvent, DatasetUse, OutboxRow, KeptAnswer)}
 
 
 @pytest.fixture
-def made(sessions: Sessions) -> Callable[[], dict[str, int]]:
-    """How many rows of each kind a post would make there are."""
+def count_rows(sessions: Sessions) -> Callable[[], dict[str, int]]:
+    """Count the rows of each table that a post writes to."""
 
     def count() -> dict[str, int]:
         with transaction(sessions) as session:
@@ -39,42 +39,42 @@ def client(live_server: str, make_key: Callable[..., str]) -> Client:
 
 
 @pytest.fixture
-def type_in(live_server: str, make_key: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> Type:
+def run_create(live_server: str, make_key: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> RunCreate:
     monkeypatch.setenv("TUNEWRIGHT_URL", live_server)
     monkeypatch.setenv("TUNEWRIGHT_API_KEY", make_key("default"))
-    return lambda *words: CliRunner().invoke(app, ["jobs", "create", *map(str, words)])
+    return lambda *arguments: CliRunner().invoke(app, ["jobs", "create", *map(str, arguments)])
 
 
 def refusals(result: Result) -> dict[str, str]:
-    """What the command's `main` prints a line each of."""
+    """Return the errors that the command's `main` prints, one a line."""
     assert isinstance(result.exception, TunewrightError), result.output
     return {error.pointer: error.message for error in result.exception.errors}
 
 
-def test_a_good_spec_is_shown_filled_and_nothing_is_made(
-    api: TestClient, make_spec: Spec, made: Callable[[], dict[str, int]]
+def test_a_valid_spec_is_returned_filled_in_and_nothing_is_created(
+    api: TestClient, make_spec: Spec, count_rows: Callable[[], dict[str, int]]
 ) -> None:
     spec = make_spec(method="lora", adapter={"rank": 4}, init_from=None)
     headers = {"Idempotency-Key": "one"}
     answer = api.post("/jobs?validate_only=true", json=spec, headers=headers)
     assert answer.status_code == 200, answer.text
     assert "location" not in answer.headers
-    assert made() == NOTHING
+    assert count_rows() == NOTHING
     posted = api.post("/jobs", json=spec, headers=headers)
-    assert posted.status_code == 201, "the key is still free"
+    assert posted.status_code == 201, "the idempotency key was not used up"
     job = posted.json()
     assert answer.json() == {"valid": True, "spec": job["spec"], "waiting_for": job["waiting_for"]}
-    assert made() == dict.fromkeys(NOTHING, 1)
+    assert count_rows() == dict.fromkeys(NOTHING, 1)
 
 
-def test_a_bad_spec_is_refused_as_a_post_refuses_it(
-    api: TestClient, make_spec: Spec, made: Callable[[], dict[str, int]]
+def test_an_invalid_spec_is_refused_as_a_post_refuses_it(
+    api: TestClient, make_spec: Spec, count_rows: Callable[[], dict[str, int]]
 ) -> None:
     bad = make_spec(lr=1, base_model="nosuch", adapter={"rank": 0})
     checked, posted = (api.post(f"/jobs{query}", json=bad) for query in ("?validate_only=true", ""))
     assert (checked.status_code, checked.json()) == (422, posted.json())
     assert {error["pointer"] for error in checked.json()["errors"]} == {"/lr", "/base_model", "/adapter/rank"}
-    assert made() == NOTHING
+    assert count_rows() == NOTHING
 
 
 def test_what_a_job_would_wait_for_is_shown(api: TestClient, make_spec: Spec, make_dataset: Callable[..., str]) -> None:
@@ -97,42 +97,42 @@ def test_the_client_validates(client: Client, make_spec: Spec) -> None:
 
 
 def test_the_command_line_validates(
-    type_in: Type, make_spec: Spec, tmp_path: Path, made: Callable[[], dict[str, int]]
+    run_create: RunCreate, make_spec: Spec, tmp_path: Path, count_rows: Callable[[], dict[str, int]]
 ) -> None:
     (tmp_path / "spec.json").write_text(json.dumps(make_spec()))
-    done = type_in("--spec", tmp_path / "spec.json", "--rank", 4, "--validate-only")
+    done = run_create("--spec", tmp_path / "spec.json", "--rank", 4, "--validate-only")
     assert done.exit_code == 0, done.output
     filled = json.loads(done.stdout)
     assert (filled["adapter"]["rank"], filled["adapter"]["alpha"]) == (4, "auto")
     assert "The spec is valid. No job was created. The job would wait: no worker online." in done.stderr
-    whole = json.loads(type_in("--spec", tmp_path / "spec.json", "--validate-only", "--json").stdout)
+    whole = json.loads(run_create("--spec", tmp_path / "spec.json", "--validate-only", "--json").stdout)
     assert (whole["valid"], whole["spec"]["adapter"]["rank"]) == (True, 16)
     (tmp_path / "spec.json").write_text(json.dumps(make_spec(lr=1, training={"epochs": 1, "n_epoch": 1})))
-    refused = type_in("--spec", tmp_path / "spec.json", "--validate-only")
+    refused = run_create("--spec", tmp_path / "spec.json", "--validate-only")
     assert refusals(refused) == {
         "/lr": "Unknown field 'lr'; did you mean 'training.learning_rate'?",
         "/training/n_epoch": "Unknown field 'n_epoch'; did you mean 'epochs'?",
     }
-    assert made() == NOTHING
+    assert count_rows() == NOTHING
 
 
-def test_a_file_is_not_uploaded_for_a_spec_that_is_bad(
-    type_in: Type, api: TestClient, base_model: str, tmp_path: Path, made: Callable[[], dict[str, int]]
+def test_no_file_is_uploaded_for_an_invalid_spec(
+    run_create: RunCreate, api: TestClient, base_model: str, tmp_path: Path, count_rows: Callable[[], dict[str, int]]
 ) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"prompt": "a", "completion": "b"}\n')
-    words = ["--model", base_model, "--dataset", rows, "--epochs", 1]
-    good = type_in(*words, "--validate-only")
+    arguments = ["--model", base_model, "--dataset", rows, "--epochs", 1]
+    good = run_create(*arguments, "--validate-only")
     assert good.exit_code == 0, good.output
     assert "valid, except for the dataset, which was not checked" in good.stderr
     for flags in ([], ["--validate-only"]):
-        bad = type_in(*words, "--rank", 0, "--model", "nosuch", *flags)
+        bad = run_create(*arguments, "--rank", 0, "--model", "nosuch", *flags)
         assert refusals(bad).keys() == {"/adapter/rank", "/base_model"}
         assert str(bad.exception) == "2 fields must be changed: /adapter/rank, /base_model."
-    missing = type_in("--model", base_model, "--dataset", tmp_path / "none.jsonl", "--epochs", 1, "--validate-only")
+    missing = run_create("--model", base_model, "--dataset", tmp_path / "none.jsonl", "--epochs", 1, "--validate-only")
     assert missing.exit_code != 0
-    assert made() == NOTHING
+    assert count_rows() == NOTHING
     assert api.get("/datasets").json()["items"] == []
-    posted = type_in(*words, "--json")
+    posted = run_create(*arguments, "--json")
     assert posted.exit_code == 0, posted.output
     assert len(api.get("/datasets").json()["items"]) == 1

@@ -1,4 +1,4 @@
-"""Pause, resume, cancel, retry and delete in every state, and the attempt that yields when a pause was taken back."""
+"""Pause, resume, cancel, retry and delete in every state, and attempts that yield after a pause was undone."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,7 +29,7 @@ STORED = [FILE], "1" * 64, machine_fingerprint({})
 
 @pytest.fixture
 def ask(sessions: Sessions, project_id: str) -> Do:
-    """One of the service's verbs in a transaction of its own."""
+    """Call a method of the job service in a transaction."""
 
     def ask(verb: str, id: str) -> Job:
         with transaction(sessions) as session:
@@ -39,14 +39,14 @@ def ask(sessions: Sessions, project_id: str) -> Do:
 
 
 @pytest.fixture
-def say(sessions: Sessions) -> Do:
-    """A worker's word of the attempt it holds."""
+def report(sessions: Sessions) -> Do:
+    """Call a method of the attempt service in a transaction, as the attempt's worker does."""
 
-    def say(claim: Claim, word: str, *args: Any) -> Any:
+    def report(claim: Claim, method: str, *args: Any) -> Any:
         with transaction(sessions) as session:
-            return getattr(AttemptService(session, claim), word)(*args)
+            return getattr(AttemptService(session, claim), method)(*args)
 
-    return say
+    return report
 
 
 @pytest.fixture
@@ -73,8 +73,8 @@ def lapse(sessions: Sessions) -> Do:
 
 
 @pytest.fixture
-def job_in(post: Post, claim: Take, ask: Do, say: Do) -> Callable[[JobState], str]:
-    """A job that came into the state as jobs do."""
+def job_in(post: Post, claim: Take, ask: Do, report: Do) -> Callable[[JobState], str]:
+    """Create a job, and bring it into the state by the service's methods."""
 
     def make(state: JobState) -> str:
         id = post()
@@ -89,9 +89,9 @@ def job_in(post: Post, claim: Take, ask: Do, say: Do) -> Callable[[JobState], st
                 case JobState.cancelling:
                     ask("cancel", id)
                 case JobState.succeeded:
-                    say(held, "publish", {}, [FILE], None)
+                    report(held, "publish", {}, [FILE], None)
                 case JobState.failed:
-                    say(held, "fail", FailureReason.non_finite_loss, "The loss is NaN.")
+                    report(held, "fail", FailureReason.non_finite_loss, "The loss is NaN.")
         return id
 
     return make
@@ -131,18 +131,18 @@ def test_every_verb_in_every_state(
         assert (answer.status_code, answer.json(), job["state"]) == (200, job, outcome)
 
 
-def test_every_pair_is_a_case() -> None:
+def test_every_state_has_its_outcomes() -> None:
     assert set(OUTCOMES) == set(JobState)
 
 
 def test_a_pause_is_returned_by_the_heartbeat_and_ends_in_paused_without_a_loss(
-    sessions: Sessions, project_id: str, post: Post, claim: Take, ask: Do, say: Do, renew: Do
+    sessions: Sessions, project_id: str, post: Post, claim: Take, ask: Do, report: Do, renew: Do
 ) -> None:
     id, held = post(), claim()
     ask("pause", id)
     assert renew(held) is JobState.pausing
-    say(held, "save_checkpoint", 7, *STORED)
-    say(held, "release")
+    report(held, "save_checkpoint", 7, *STORED)
+    report(held, "release")
     with transaction(sessions) as session:
         job = JobService(session).get(project_id, id)
         assert (job.state, job.lost_attempts, job.failed_attempts, job.lease_until, job.phase) == (
@@ -157,13 +157,13 @@ def test_a_pause_is_returned_by_the_heartbeat_and_ends_in_paused_without_a_loss(
     assert claim() is None
 
 
-def test_a_resumed_job_rings_and_its_next_attempt_has_the_checkpoint(
-    sessions: Sessions, post: Post, claim: Take, ask: Do, say: Do
+def test_a_resume_enqueues_a_wakeup_and_the_next_attempt_has_the_checkpoint(
+    sessions: Sessions, post: Post, claim: Take, ask: Do, report: Do
 ) -> None:
     id, held = post(), claim()
     ask("pause", id)
-    say(held, "save_checkpoint", 7, *STORED)
-    say(held, "release")
+    report(held, "save_checkpoint", 7, *STORED)
+    report(held, "release")
     with transaction(sessions) as session:
         session.query(OutboxRow).delete()
     ask("resume", id)
@@ -171,31 +171,31 @@ def test_a_resumed_job_rings_and_its_next_attempt_has_the_checkpoint(
         assert session.scalars(select(OutboxRow.queue)).all() == ["training"]
     second = claim()
     assert second.attempt == 2
-    assert [found.step for found in say(second, "checkpoints")] == [7]
+    assert [found.step for found in report(second, "checkpoints")] == [7]
 
 
 def test_a_job_resumed_while_pausing_waits_for_its_attempts_checkpoint(
-    api: TestClient, sessions: Sessions, project_id: str, post: Post, claim: Take, ask: Do, say: Do, renew: Do
+    api: TestClient, sessions: Sessions, project_id: str, post: Post, claim: Take, ask: Do, report: Do, renew: Do
 ) -> None:
     id, held = post(), claim()
-    say(held, "enter", JobPhase.training)
+    report(held, "enter", JobPhase.training)
     ask("pause", id)
     assert api.post(f"/jobs/{id}/resume").json()["waiting_for"] == "its last attempt is still saving a checkpoint"
-    assert claim() is None, "the attempt still holds it"
+    assert claim() is None, "the attempt still holds the job"
     assert renew(held) is JobState.queued
-    say(held, "enter", JobPhase.evaluating)
-    assert api.get(f"/jobs/{id}").json()["phase"] is None, "a queued job has none"
-    say(held, "save_checkpoint", 7, *STORED)
+    report(held, "enter", JobPhase.evaluating)
+    assert api.get(f"/jobs/{id}").json()["phase"] is None, "a queued job has no phase"
+    report(held, "save_checkpoint", 7, *STORED)
     with pytest.raises(StaleAttempt):
-        say(held, "publish", {}, [FILE], None)
-    say(held, "release")
+        report(held, "publish", {}, [FILE], None)
+    report(held, "release")
     with pytest.raises(StaleAttempt):
         renew(held)
     with pytest.raises(StaleAttempt):
-        say(held, "save_checkpoint", 8, *STORED)
+        report(held, "save_checkpoint", 8, *STORED)
     second = claim()
     assert second.attempt == 2
-    assert [found.step for found in say(second, "checkpoints")] == [7]
+    assert [found.step for found in report(second, "checkpoints")] == [7]
     with transaction(sessions) as session:
         job = JobService(session).get(project_id, id)
         assert (job.lost_attempts, job.failed_attempts) == (0, 0)
@@ -220,18 +220,18 @@ def test_a_yielding_attempt_whose_worker_dies_frees_the_job_without_a_loss(
     assert claim().attempt == 2
 
 
-def test_a_job_paused_again_while_its_attempt_yields(
-    post: Post, claim: Take, ask: Do, say: Do, renew: Do, state_of: StateOf
+def test_a_job_paused_again_while_its_attempt_yields_stays_paused(
+    post: Post, claim: Take, ask: Do, report: Do, renew: Do, state_of: StateOf
 ) -> None:
     id, held = post(), claim()
     for verb in ("pause", "resume", "pause"):
         ask(verb, id)
     assert (state_of(id), renew(held)) == (JobState.paused, JobState.paused)
     ask("resume", id)
-    assert claim() is None, "the attempt still holds it"
+    assert claim() is None, "the attempt still holds the job"
     ask("pause", id)
-    say(held, "save_checkpoint", 7, *STORED)
-    say(held, "release")
+    report(held, "save_checkpoint", 7, *STORED)
+    report(held, "release")
     assert state_of(id) is JobState.paused
     ask("resume", id)
     assert claim().attempt == 2
@@ -239,7 +239,14 @@ def test_a_job_paused_again_while_its_attempt_yields(
 
 @pytest.mark.parametrize("verbs", [("pause", "resume"), ("pause", "resume", "pause")])
 def test_a_cancel_while_the_attempt_yields_ends_both_at_once(
-    sessions: Sessions, post: Post, claim: Take, ask: Do, say: Do, renew: Do, state_of: StateOf, verbs: tuple[str, ...]
+    sessions: Sessions,
+    post: Post,
+    claim: Take,
+    ask: Do,
+    report: Do,
+    renew: Do,
+    state_of: StateOf,
+    verbs: tuple[str, ...],
 ) -> None:
     id, held = post(), claim()
     for verb in (*verbs, "cancel"):
@@ -252,7 +259,7 @@ def test_a_cancel_while_the_attempt_yields_ends_both_at_once(
     with pytest.raises(StaleAttempt):
         renew(held)
     with pytest.raises(StaleAttempt):
-        say(held, "release")
+        report(held, "release")
 
 
 @pytest.mark.parametrize(
@@ -265,7 +272,7 @@ def test_a_yielding_attempt_that_fails_is_counted(
     post: Post,
     claim: Take,
     ask: Do,
-    say: Do,
+    report: Do,
     verbs: tuple[str, ...],
     state: str,
     max_retries: int,
@@ -273,7 +280,7 @@ def test_a_yielding_attempt_that_fails_is_counted(
     id, held = post(max_retries=max_retries), claim()
     for verb in verbs:
         ask(verb, id)
-    say(held, "fail", FailureReason.training_process_died, "It was killed.")
+    report(held, "fail", FailureReason.training_process_died, "It was killed.")
     with transaction(sessions) as session:
         job = JobService(session).get(project_id, id)
         assert (job.failed_attempts, job.lease_until, job.worker_id) == (1, None, None)
@@ -293,23 +300,23 @@ def test_a_yielding_attempt_that_fails_is_counted(
 
 
 @pytest.mark.parametrize(("max_retries", "state"), [(0, "failed"), (1, "paused")])
-def test_a_pausing_attempt_that_fails(
-    post: Post, claim: Take, ask: Do, say: Do, state_of: StateOf, max_retries: int, state: str
+def test_a_pausing_attempt_that_fails_pauses_or_fails_its_job(
+    post: Post, claim: Take, ask: Do, report: Do, state_of: StateOf, max_retries: int, state: str
 ) -> None:
     id, held = post(max_retries=max_retries), claim()
     ask("pause", id)
-    say(held, "fail", FailureReason.training_process_died, "It was killed.")
+    report(held, "fail", FailureReason.training_process_died, "It was killed.")
     assert state_of(id) == state
 
 
-def test_a_pausing_job_may_still_succeed(post: Post, claim: Take, ask: Do, say: Do, state_of: StateOf) -> None:
+def test_a_pausing_job_may_still_succeed(post: Post, claim: Take, ask: Do, report: Do, state_of: StateOf) -> None:
     id, held = post(), claim()
     ask("pause", id)
-    say(held, "publish", {}, [FILE], None)
+    report(held, "publish", {}, [FILE], None)
     assert state_of(id) is JobState.succeeded
 
 
-def test_an_expired_pause_is_paused_and_reported(
+def test_a_pausing_job_whose_lease_expires_is_paused_and_reported(
     sessions: Sessions, project_id: str, post: Post, claim: Take, ask: Do, renew: Do, lapse: Do
 ) -> None:
     id, held = post(), claim()
@@ -321,7 +328,7 @@ def test_an_expired_pause_is_paused_and_reported(
         assert events_of(session, project_id, id)[-2:] == ["attempt_lost", "job_paused"]
 
 
-def test_a_lost_attempt_is_not_taken_up_again_once_its_job_was_paused(
+def test_a_lost_attempt_is_not_recovered_once_its_job_was_paused(
     post: Post, claim: Take, ask: Do, renew: Do, lapse: Do
 ) -> None:
     id, held = post(), claim()
@@ -363,7 +370,7 @@ def test_the_filled_spec_of_every_method_is_accepted_again(api: TestClient, post
     assert api.post(f"/jobs/{id}/retry").status_code == 201
 
 
-def test_a_retry_is_checked_against_the_present(api: TestClient, post: Post, make_dataset: Callable[..., str]) -> None:
+def test_a_retry_is_checked_like_a_new_job(api: TestClient, post: Post, make_dataset: Callable[..., str]) -> None:
     dataset = make_dataset()
     id = post(dataset_id=dataset)
     api.post(f"/jobs/{id}/cancel")

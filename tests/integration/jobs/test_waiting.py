@@ -1,4 +1,4 @@
-"""Why a queued job waits, and where it stands."""
+"""The reason why a queued job waits, and its position in the queue."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -52,11 +52,11 @@ def waits_for(api: TestClient) -> WaitsFor:
     return ask
 
 
-def test_without_a_worker_nothing_starts(post: Post, waits_for: WaitsFor) -> None:
+def test_without_a_worker_a_job_waits_for_one(post: Post, waits_for: WaitsFor) -> None:
     assert waits_for(post()) == "no worker online"
 
 
-def test_a_job_names_the_memory_that_no_worker_has(post: Post, waits_for: WaitsFor, online: Online) -> None:
+def test_a_job_shows_the_memory_that_no_worker_has(post: Post, waits_for: WaitsFor, online: Online) -> None:
     id = post(resources=NEEDS_24)
     online(SMALL)
     assert waits_for(id) == "no worker online with 24 GB"
@@ -64,7 +64,7 @@ def test_a_job_names_the_memory_that_no_worker_has(post: Post, waits_for: WaitsF
     assert waits_for(id) == "1st in queue"
 
 
-def test_memory_counts_on_the_wanted_device_alone(post: Post, waits_for: WaitsFor, online: Online) -> None:
+def test_only_memory_on_the_requested_device_counts(post: Post, waits_for: WaitsFor, online: Online) -> None:
     id = post(resources=NEEDS_24 | {"device": "cuda"})
     online(CPU)
     assert waits_for(id) == "no worker online with a CUDA device"
@@ -74,7 +74,7 @@ def test_memory_counts_on_the_wanted_device_alone(post: Post, waits_for: WaitsFo
     assert waits_for(id) == "1st in queue"
 
 
-def test_a_job_for_the_cpu_shows_that_none_is_there(post: Post, waits_for: WaitsFor, online: Online) -> None:
+def test_a_job_for_the_cpu_shows_that_no_cpu_worker_is_online(post: Post, waits_for: WaitsFor, online: Online) -> None:
     online(BIG)
     assert waits_for(post(resources={"device": "cpu"})) == "no worker online that trains on its CPU"
     online(CPU)
@@ -86,7 +86,7 @@ def test_a_job_for_the_cpu_shows_that_none_is_there(post: Post, waits_for: Waits
 def test_no_worker_fits_is_shown_exactly_when_none_can_claim(
     api: TestClient, post: Post, waits_for: WaitsFor, online: Online, claim: Take, machine: WorkerHardware
 ) -> None:
-    """The reason comes from one query and the claim from another: they must draw the same line."""
+    """The reason comes from one query and the claim from another: they must agree."""
     online(machine)
     for device, memory in product(("auto", "cuda", "cpu"), (0, 16, 17, 65)):
         id = post(resources={"device": device, "min_memory_gb": memory})
@@ -109,7 +109,7 @@ def test_workers_that_take_no_jobs_do_not_count(
     assert waits_for(id) == "no worker online"
 
 
-def test_a_job_shows_that_no_disk_has_room(post: Post, waits_for: WaitsFor, online: Online) -> None:
+def test_a_job_shows_that_no_worker_has_free_disk_space(post: Post, waits_for: WaitsFor, online: Online) -> None:
     id = post(resources=NEEDS_24)
     online(SMALL)
     online(BIG, full=True)
@@ -119,7 +119,7 @@ def test_a_job_shows_that_no_disk_has_room(post: Post, waits_for: WaitsFor, onli
     assert waits_for(id) == "1st in queue"
 
 
-def test_an_inspection_is_shown_before_all_else(
+def test_an_inspection_is_shown_before_other_reasons(
     post: Post, make_dataset: Callable[..., str], waits_for: WaitsFor, online: Online
 ) -> None:
     id = post(dataset_id=make_dataset("inspecting"), resources=NEEDS_24)
@@ -146,7 +146,7 @@ def test_a_reached_limit_is_shown(
 def test_positions_are_the_order_of_the_claims(
     sessions: Sessions, project_id: str, api: TestClient, post: Post, claim: Take
 ) -> None:
-    """Ties in age included, which no user could make but two transactions in one microsecond can."""
+    """Also for jobs of equal age, which two transactions in one microsecond can create."""
     ids = [post(priority=priority) for priority in (0, 5, 0, -3, 5, 0, -3, 1) for _ in range(2)]
     with transaction(sessions) as session:
         session.execute(update(Job).where(Job.id.in_(ids[8:])).values(created_at=func.now()))
@@ -161,7 +161,7 @@ def test_positions_are_the_order_of_the_claims(
         assert api.get(f"/jobs/{expected}").json()["waiting_for"] is None
 
 
-def test_the_queue_is_one_over_all_projects(sessions: Sessions, post: Post, online: Online, api: TestClient) -> None:
+def test_all_projects_share_one_queue(sessions: Sessions, post: Post, online: Online, api: TestClient) -> None:
     online(BIG)
     with transaction(sessions) as session:
         stranger = find_or_create_project(session, "stranger")
@@ -173,7 +173,7 @@ def test_the_queue_is_one_over_all_projects(sessions: Sessions, post: Post, onli
 
 
 def test_a_position_is_read_from_the_queues_index(sessions: Sessions, engine: Engine, project_id: str) -> None:
-    """Of a queue's part alone, however many jobs have ended."""
+    """Only the queued jobs before it are read, however many jobs have ended."""
     with transaction(sessions) as session:
         session.add(mine := queued_job(project_id))
         session.flush()

@@ -75,7 +75,7 @@ def test_what_has_changed_already_is_answered_at_once(client: httpx2.Client, pos
     assert seconds < SOON
 
 
-def test_without_a_change_the_time_runs_out(client: httpx2.Client, post: Post, claim: Take) -> None:
+def test_without_a_change_the_wait_ends_after_its_time(client: httpx2.Client, post: Post, claim: Take) -> None:
     id = post()
     claim()
     tag = client.get(f"/jobs/{id}").headers["etag"]
@@ -88,7 +88,7 @@ def test_without_a_change_the_time_runs_out(client: httpx2.Client, post: Post, c
 
 
 def test_a_final_job_is_not_waited_for(client: httpx2.Client, post: Post) -> None:
-    """But one whose end is known already is, so that a loop that forgot to look does not run hot."""
+    """If the client already has the final answer, the wait takes its time, so that a careless loop does not spin."""
     id = post()
     client.post(f"/jobs/{id}/cancel")
     answer, seconds = timed(client, f"/jobs/{id}?wait=60")
@@ -99,10 +99,10 @@ def test_a_final_job_is_not_waited_for(client: httpx2.Client, post: Post) -> Non
     assert seconds >= 1
 
 
-def test_a_change_beside_the_row_ends_the_wait(
+def test_a_change_outside_the_jobs_row_ends_the_wait(
     client: httpx2.Client, post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A queued job moves up as another one goes."""
+    """A queued job moves up when another one is cancelled."""
     monkeypatch.setattr(waits, "QUEUE_SECONDS", 0.2)
     first, second = post(), post()
     url = f"{client.base_url}/jobs/{first}/cancel"
@@ -113,7 +113,9 @@ def test_a_change_beside_the_row_ends_the_wait(
     assert seconds < SOON
 
 
-def test_a_job_that_is_deleted_in_between_is_reported(client: httpx2.Client, sessions: Sessions, post: Post) -> None:
+def test_a_job_that_is_deleted_during_the_wait_is_not_found(
+    client: httpx2.Client, sessions: Sessions, post: Post
+) -> None:
     id = post()
 
     def delete() -> None:
@@ -130,7 +132,7 @@ def test_a_job_that_is_deleted_in_between_is_reported(client: httpx2.Client, ses
 def test_the_client_waits_for_the_end(
     client: httpx2.Client, post: Post, claim: Take, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is woken for a change that is none yet, and asks no oftener than things change."""
+    """The client asks again only when the job changes, so it sends few requests."""
     id, url, key = post(), str(client.base_url), client.headers["Authorization"].removeprefix("Bearer ")
     asked: list[Any] = []
     request = Transport.request
@@ -158,14 +160,14 @@ def test_the_client_waits_for_the_end(
 
 
 @pytest.mark.parametrize("seconds", ["0", "61", "x", "1.5"])
-def test_the_time_has_bounds(client: httpx2.Client, post: Post, seconds: str) -> None:
+def test_a_wait_outside_the_limits_is_refused(client: httpx2.Client, post: Post, seconds: str) -> None:
     assert client.get(f"/jobs/{post()}?wait={seconds}").status_code == 422
 
 
-def test_hundreds_wait_and_nobody_else_notices(
+def test_hundreds_of_waits_do_not_slow_other_requests(
     client: httpx2.Client, post: Post, claim: Take, sessions: Sessions
 ) -> None:
-    """They are five times as many as the server has threads, and twenty times its connections for reading."""
+    """There are five times as many as the server has threads, and twenty times as many as its read connections."""
     id, other = post(), post()
     claim()
     asyncio.run(_wait_by_hundreds(client, id, other, sessions))
@@ -190,8 +192,8 @@ async def _wait_by_hundreds(client: httpx2.Client, id: str, other: str, sessions
         assert {(answer.status_code, answer.json()["step"]) for answer in answers} == {(200, 7)}
 
 
-def test_no_more_wait_than_may(client: httpx2.Client, post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that leaves makes room."""
+def test_the_number_of_waits_is_limited(client: httpx2.Client, post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that disconnects makes room for another one."""
     monkeypatch.setattr(waits, "MOST_WAITING", 1)
     path = f"/jobs/{post()}?wait="
     with pytest.raises(httpx2.ReadTimeout):
@@ -210,10 +212,10 @@ def test_no_more_wait_than_may(client: httpx2.Client, post: Post, monkeypatch: p
     assert refused.headers["retry-after"] == "5"
 
 
-def test_a_server_that_stops_lets_everyone_go(
+def test_a_server_that_stops_ends_every_wait(
     settings: Settings, make_key: Callable[..., str], post: Post, claim: Take
 ) -> None:
-    """uvicorn itself, as the container runs it: it would wait for them, and then cut them off."""
+    """With uvicorn as the container runs it, which would otherwise wait for the requests and then abort them."""
     id = post()
     claim()
     headers = {"Authorization": f"Bearer {make_key()}"}

@@ -1,4 +1,4 @@
-"""`init_from`: from one job's adapter to another job, over HTTP, the queue, the worker's preparation and the engine."""
+"""`init_from` starts a job from another job's adapter: over HTTP, the queue, the preparation and the engine."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +28,7 @@ TRAINED: dict[str, Any] = {"rank": 4, "alpha": 8, "target_modules": ["q_proj", "
 
 @pytest.fixture
 def make_adapter(sessions: Sessions, project_id: str, base_model: str, tmp_path: Path) -> AdapterMaker:
-    """An adapter's rows, as if it had been trained with these settings; its id."""
+    """Insert an adapter as if it had been trained with these settings, and return its id."""
 
     def make(revision: str = REVISION, name: str = base_model, project: str = project_id, **adapter: Any) -> str:
         manifest = {"base_model": {"name": name, "revision": revision}, "spec": {"adapter": TRAINED | adapter}}
@@ -49,7 +49,9 @@ def problem_codes(answer: Any) -> dict[str, str]:
     return {error["pointer"]: error["code"] for error in answer.json()["errors"]}
 
 
-def test_what_the_spec_leaves_out_is_the_adapters(api: TestClient, make_spec: Spec, make_adapter: AdapterMaker) -> None:
+def test_settings_that_the_spec_omits_are_the_adapters(
+    api: TestClient, make_spec: Spec, make_adapter: AdapterMaker
+) -> None:
     id = make_adapter()
     spec = api.post("/jobs", json=make_spec(init_from=id)).json()["spec"]
     assert spec["init_from"] == id
@@ -66,7 +68,7 @@ def test_what_the_spec_leaves_out_is_the_adapters(api: TestClient, make_spec: Sp
     assert spec["adapter"] == TRAINED | {"use_rslora": False, "use_dora": False, "init": "default"} | given
 
 
-def test_an_adapter_that_rewrote_its_base_is_taken_as_its_files_are(
+def test_an_adapter_that_changed_its_base_weights_has_the_settings_of_its_files(
     api: TestClient, make_spec: Spec, make_adapter: AdapterMaker
 ) -> None:
     spec = api.post("/jobs", json=make_spec(init_from=make_adapter(init="pissa"))).json()["spec"]
@@ -86,21 +88,23 @@ def test_an_adapter_that_rewrote_its_base_is_taken_as_its_files_are(
         ("use_dora", True),
     ],
 )
-def test_another_shape_is_refused(
+def test_a_setting_that_differs_from_the_adapters_is_refused(
     field: str, value: object, api: TestClient, make_spec: Spec, make_adapter: AdapterMaker
 ) -> None:
     spec = make_spec(init_from=make_adapter(), adapter={field: value})
     assert problem_codes(api.post("/jobs", json=spec)) == {f"/adapter/{field}": "init_from_mismatch"}
 
 
-def test_an_adapter_of_other_weights_is_refused(api: TestClient, make_spec: Spec, make_adapter: AdapterMaker) -> None:
+def test_an_adapter_of_another_base_model_is_refused(
+    api: TestClient, make_spec: Spec, make_adapter: AdapterMaker
+) -> None:
     for other in (make_adapter(revision="2" * 64), make_adapter(name="other")):
         assert problem_codes(api.post("/jobs", json=make_spec(init_from=other))) == {
             "/init_from": "base_model_mismatch"
         }
 
 
-def test_an_adapter_that_is_not_there(
+def test_an_adapter_that_is_not_found_is_refused(
     api: TestClient, make_spec: Spec, make_adapter: AdapterMaker, sessions: Sessions
 ) -> None:
     unknown = make_spec(init_from=new_id("adp"), colour="red")
@@ -116,7 +120,7 @@ def test_an_adapter_that_is_not_there(
     assert "/init_from" in problem_codes(api.post("/jobs", json=nonsense))
 
 
-def test_a_job_goes_on_from_another_jobs_adapter(
+def test_a_job_starts_from_another_jobs_adapter(
     trainable: str, api: TestClient, make_spec: Spec, hold: Callable[[], Attempt]
 ) -> None:
     training = {"max_steps": 12, "batch_size": 4, "learning_rate": 0.01}
@@ -142,7 +146,7 @@ def test_a_job_goes_on_from_another_jobs_adapter(
     assert warm.losses()[0] < 0.5 * trained.losses()[0]
 
 
-def test_a_start_that_was_deleted_since_fails_the_job(
+def test_a_job_whose_start_adapter_was_deleted_fails(
     api: TestClient,
     make_spec: Spec,
     make_adapter: AdapterMaker,

@@ -1,4 +1,4 @@
-"""OpenAI's own client before the real services; nobody trains the jobs here."""
+"""Fixtures for OpenAI's client and the real services; the jobs are not trained."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

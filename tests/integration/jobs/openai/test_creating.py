@@ -1,4 +1,4 @@
-"""Jobs created by OpenAI's own client: what is resolved, what is given, what is refused."""
+"""Jobs created with OpenAI's client: resolved values, given values and refusals."""
 
 import time
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def test_auto_is_resolved_and_shown(
     assert as_json(create().hyperparameters) == AUTO | {"n_epochs": 1, "batch_size": 64}
 
 
-def test_what_is_given_holds(
+def test_given_values_are_used(
     create: Callable[..., Any], live_server: str, key: str, make_dataset: Callable[..., str]
 ) -> None:
     given = {"n_epochs": 4, "batch_size": 2, "learning_rate_multiplier": 1.9}
@@ -155,7 +155,7 @@ def test_refusals_name_the_field(
         assert '"supervised" and "dpo"' in caught.value.message
 
 
-def test_what_is_not_there_and_what_is_not_offered(sdk: OpenAI) -> None:
+def test_unknown_jobs_and_unsupported_methods_are_refused(sdk: OpenAI) -> None:
     unknown = "ftjob-" + "0" * 24
     jobs = sdk.fine_tuning.jobs
     for ask in (jobs.retrieve, jobs.cancel, jobs.pause, jobs.resume, jobs.list_events, jobs.checkpoints.list):

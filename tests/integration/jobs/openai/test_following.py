@@ -1,4 +1,4 @@
-"""Jobs followed by OpenAI's own client: states, pages, events, checkpoints."""
+"""Jobs followed with OpenAI's client: states, pages, events, checkpoints."""
 
 import asyncio
 from collections.abc import Callable
@@ -78,7 +78,7 @@ def test_states_as_openai_names_them(
     assert failed.fine_tuned_model is None
 
 
-def test_more_than_a_hundred_jobs_page_by_page(
+def test_more_than_a_hundred_jobs_are_listed_page_by_page(
     sdk: OpenAI,
     sessions: Sessions,
     project_id: str,
@@ -114,7 +114,7 @@ def test_more_than_a_hundred_jobs_page_by_page(
 
 
 def measure(sessions: Sessions, claim: Claim, first: int, last: int) -> None:
-    """Points as the worker's clock stamps them, which is an hour ahead."""
+    """Store points of a worker whose clock is an hour ahead."""
     with transaction(sessions) as session:
         session.execute(
             text(
@@ -126,10 +126,10 @@ def measure(sessions: Sessions, claim: Claim, first: int, last: int) -> None:
         )
 
 
-def test_events_and_metrics_are_one_row(
+def test_events_and_metrics_are_listed_together_in_order(
     create: Callable[..., Any], sdk: OpenAI, claim: Take, sessions: Sessions
 ) -> None:
-    """The newest first; pages of any size give the same; what comes later moves nothing."""
+    """The newest come first, pages of any size give the same list, and later entries do not move earlier ones."""
     job = create()
     for attempt in (1, 2):
         held = claim()
@@ -177,7 +177,9 @@ def test_events_and_metrics_are_one_row(
         assert (caught.value.param, caught.value.code) == ("after", "event_not_found")
 
 
-def test_checkpoints(create: Callable[..., Any], sdk: OpenAI, claim: Take, sessions: Sessions) -> None:
+def test_checkpoints_are_listed_with_their_names_and_metrics(
+    create: Callable[..., Any], sdk: OpenAI, claim: Take, sessions: Sessions
+) -> None:
     job = create(suffix="own", extra_body={"tunewright": {"training": {"keep_checkpoints": 15}}})
     listed = sdk.fine_tuning.jobs.checkpoints.list
     empty = listed(job.id)

@@ -1,4 +1,4 @@
-"""Trackers in what OpenAI's own client sends, and reads back."""
+"""Integrations that OpenAI's client sends and reads back."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ from tests.integration.jobs.openai.conftest import as_json
 WANDB: Any = {"type": "wandb", "wandb": {"project": "cats"}}
 
 
-def test_integrations_come_back(create: Callable[..., Any], sdk: OpenAI) -> None:
+def test_integrations_are_returned_as_sent(create: Callable[..., Any], sdk: OpenAI) -> None:
     wandb = {"project": "cats", "name": "first", "entity": "team", "tags": ["a", "b"]}
     job = create(integrations=[{"type": "wandb", "wandb": wandb}])
     assert [as_json(each) for each in job.integrations] == [{"type": "wandb", "wandb": wandb}]
@@ -28,7 +28,7 @@ def test_integrations_come_back(create: Callable[..., Any], sdk: OpenAI) -> None
 
 
 def test_an_integration_that_no_worker_serves_is_refused(create: Callable[..., Any], sessions: Sessions) -> None:
-    """Without a worker one may come that serves it: then it is accepted."""
+    """While no worker is registered it is accepted, since a worker that serves it may still come."""
     machine = WorkerHardware("cpu-1-18", "cpu", 8.0)
 
     def register(*serves: str) -> None:

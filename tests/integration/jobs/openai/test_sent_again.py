@@ -1,4 +1,4 @@
-"""A create that OpenAI's own client sends again makes nothing again; two deliberate ones make two."""
+"""A create that OpenAI's client repeats makes one job; two deliberate creates make two jobs."""
 
 import threading
 import time
@@ -20,34 +20,34 @@ WAITING = """
 """
 
 
-def sent_again(count: int) -> dict[str, str]:
+def retry_headers(count: int) -> dict[str, str]:
     return {"x-stainless-retry-count": str(count)}
 
 
-def test_a_create_that_is_sent_again_makes_nothing_again(
+def test_a_repeated_create_makes_no_second_job(
     create: Callable[..., Any], make_key: Callable[..., str], live_server: str, sessions: Sessions
 ) -> None:
     first = create(suffix="a")
-    assert create(suffix="a").id != first.id, "two deliberate equal creates make two"
+    assert create(suffix="a").id != first.id, "two deliberate equal creates make two jobs"
     second = create(suffix="b")
-    assert create(suffix="b", extra_headers=sent_again(1)).id == second.id
-    assert create(suffix="b", extra_headers=sent_again(2)).id == second.id
-    alone = create(suffix="c", extra_headers=sent_again(1))
-    assert create(suffix="c", extra_headers=sent_again(2)).id == alone.id
+    assert create(suffix="b", extra_headers=retry_headers(1)).id == second.id
+    assert create(suffix="b", extra_headers=retry_headers(2)).id == second.id
+    alone = create(suffix="c", extra_headers=retry_headers(1))
+    assert create(suffix="c", extra_headers=retry_headers(2)).id == alone.id
     assert create(suffix="c").id != alone.id
     fields = {"model": "tiny", "training_file": first.training_file, "suffix": "b"}
     with openai_client(live_server, make_key()) as other:
-        assert other.fine_tuning.jobs.create(**fields, extra_headers=sent_again(1)).id != second.id
+        assert other.fine_tuning.jobs.create(**fields, extra_headers=retry_headers(1)).id != second.id
     with transaction(sessions) as session:
         session.execute(text("UPDATE openai_create_responses SET created_at = created_at - interval '31 minutes'"))
-    assert create(suffix="b", extra_headers=sent_again(1)).id != second.id
+    assert create(suffix="b", extra_headers=retry_headers(1)).id != second.id
     with transaction(sessions) as session:
         forget_created(session)
         assert session.scalar(text("SELECT count(*) FROM openai_create_responses")) == 1
 
 
 class CutOff(httpx2.HTTPTransport):
-    """Loses the answer to the first request that it carries."""
+    """Loses the answer to its first request."""
 
     lost = False
 
@@ -69,13 +69,13 @@ def test_a_create_whose_answer_was_cut_off_makes_one_job(
     assert [each.id for each in sdk.fine_tuning.jobs.list()] == [job.id]
 
 
-def test_a_create_sent_again_while_the_first_is_at_work_waits_for_it(
+def test_a_repeated_create_waits_for_the_first_one_in_progress(
     create: Callable[..., Any], sdk: OpenAI, sessions: Sessions
 ) -> None:
-    """The registry is locked, so that both are held up in the midst of their transactions."""
+    """The table of jobs is locked, so that both wait in the middle of their transactions."""
     answered: list[str] = []
     threads = [
-        threading.Thread(target=lambda count=count: answered.append(create(extra_headers=sent_again(count)).id))
+        threading.Thread(target=lambda count=count: answered.append(create(extra_headers=retry_headers(count)).id))
         for count in (0, 1)
     ]
     with transaction(sessions) as session:
@@ -92,10 +92,10 @@ def test_a_create_sent_again_while_the_first_is_at_work_waits_for_it(
     assert [each.id for each in sdk.fine_tuning.jobs.list()] == answered[:1]
 
 
-def test_a_create_that_its_own_retry_overtook_makes_nothing(
+def test_a_create_overtaken_by_its_retry_makes_no_second_job(
     create: Callable[..., Any], sessions: Sessions, project_id: str
 ) -> None:
-    again = create(extra_headers=sent_again(1))
+    again = create(extra_headers=retry_headers(1))
     with transaction(sessions) as session:
         sha256 = session.scalar(text("SELECT request_sha256 FROM openai_create_responses"))
     with transaction(sessions) as session:
