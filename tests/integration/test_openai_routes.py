@@ -128,14 +128,14 @@ def test_the_wrong_scope_is_refused(ask: Ask, make_key: Callable[..., str]) -> N
 def test_another_projects_resources_are_not_found(
     ask: Ask, make_key: Callable[..., str], strangers_things: None
 ) -> None:
-    ours, theirs = make_key("default"), make_key("stranger")
+    key, owner_key = make_key("default"), make_key("stranger")
     each = [(method, path, id) for method, path in WITH_ID for id in IDS[parameter_of(path)]]
     for method, path, id in each:
         name = parameter_of(path)
-        assert refusal(ask(method, path, ours, id)) == expected(method, 404, NOT_FOUND[name], name), (method, path, id)
+        assert refusal(ask(method, path, key, id)) == expected(method, 404, NOT_FOUND[name], name), (method, path, id)
     # The owner finds them all, which shows that the ids exist. Deletions come last.
     for method, path, id in sorted(each, key=lambda one: (one[0] == "DELETE", one)):
-        answer = ask(method, path, theirs, id)
+        answer = ask(method, path, owner_key, id)
         check_answered(answer)
         if answer.is_error and method != "HEAD":
             assert refusal(answer)[1] in OWNER_ERRORS, (method, path, id, answer.text)
@@ -144,16 +144,16 @@ def test_another_projects_resources_are_not_found(
 def test_lists_contain_only_the_callers_resources(
     ask: Ask, make_key: Callable[..., str], strangers_things: None
 ) -> None:
-    ours, theirs = make_key("default"), make_key("stranger")
+    key, owner_key = make_key("default"), make_key("stranger")
     lists = [path for method, path in KEYED if method == "GET" and "{" not in path]
     assert lists == ["/files", "/fine_tuning/jobs", "/models"]
     for path in lists:
-        assert ask("GET", path, ours).json()["data"] == [], path
-        found = [item["id"] for item in ask("GET", path, theirs).json()["data"]]
+        assert ask("GET", path, key).json()["data"] == [], path
+        found = [item["id"] for item in ask("GET", path, owner_key).json()["data"]]
         assert found, path
         for last in found:  # another project's id is not a valid cursor either
             if path != "/models":
-                answer = ask("GET", path, ours, params={"after": last})
+                answer = ask("GET", path, key, params={"after": last})
                 assert refusal(answer)[::2] == (400, "after"), path
 
 

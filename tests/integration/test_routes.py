@@ -200,7 +200,7 @@ def test_every_error_under_v1_is_an_envelope(api: TestClient, path: str) -> None
 
 @pytest.fixture
 def strangers_things(sessions: Sessions) -> None:
-    """One of each noun, in another project, under the ids that `concrete` makes."""
+    """Add a resource of each kind to another project, with the ids that `fill_path` uses."""
     with transaction(sessions) as session:
         session.add(Project(id=f"proj-{DIGITS}", name="stranger"))
         session.flush()
@@ -253,13 +253,13 @@ def test_another_projects_resources_are_not_found(
     ask: Ask, make_key: Callable[..., str], strangers_things: None
 ) -> None:
     with_id = [(method, path) for method, path, _ in KEYED if "{" in path and (method, path) not in ADMIN_ROUTES]
-    ours, theirs = make_key("default"), make_key("stranger")
+    key, owner_key = make_key("default"), make_key("stranger")
     for method, path in with_id:
         noun = path.split("/")[1].removesuffix("s")
-        assert problem(ask(method, path, ours)) == (404, f"{noun}_not_found"), (method, path)
+        assert problem(ask(method, path, key)) == (404, f"{noun}_not_found"), (method, path)
     # The owner finds them all, which shows that the ids exist. Deletions come last.
     for method, path in sorted(with_id, key=lambda route: (route[0] == "DELETE", route)):
-        answer = ask(method, path, theirs)
+        answer = ask(method, path, owner_key)
         known = 400 <= answer.status_code < 500 and answer.json()["code"] in OWNER_ERRORS
         assert answer.status_code < 300 or known, (method, path)
 
@@ -315,11 +315,11 @@ def find_name(cut: str, parameters: list[str]) -> str:
 def test_lists_contain_only_the_callers_resources(
     ask: Ask, make_key: Callable[..., str], strangers_things: None
 ) -> None:
-    ours, theirs = make_key("default"), make_key("stranger")
+    key, owner_key = make_key("default"), make_key("stranger")
     lists = {path for method, path, _ in KEYED if method == "GET" and "{" not in path} - {"/projects", "/keys"}
     for path in lists - ACROSS_PROJECTS:
-        assert ask("GET", path, ours).json()["items"] == [], path
-        assert len(ask("GET", path, theirs).json()["items"]) == 1, path
+        assert ask("GET", path, key).json()["items"] == [], path
+        assert len(ask("GET", path, owner_key).json()["items"]) == 1, path
 
 
 @pytest.mark.parametrize(("method", "path", "operation"), ROUTES, ids=str_of)

@@ -69,17 +69,17 @@ def test_an_error_while_storing_a_webhook_shows_no_secret(
     body = {"url": f"https://93.184.215.14/services/{MARKER}?token={MARKER}"}
     answer = httpx2.post(f"{url}/webhooks", json=body, headers={"Authorization": f"Bearer {key}"}, timeout=30)
     assert answer.status_code == 500, answer.text
-    ends = time.monotonic() + 20
+    deadline = time.monotonic() + 20
     while "Exception in ASGI application" not in (written := file.read_text()):
-        assert time.monotonic() < ends, written
+        assert time.monotonic() < deadline, written
         time.sleep(0.05)
     assert written.count("refused: (") >= 2, "expected the exception in our log line and in uvicorn's"
     for shown in (answer.text, written):
         assert MARKER not in shown
         assert not re.search(r"whsec_\w", shown)
         assert key not in shown
-    ours = [json.loads(line) for line in written.splitlines() if line.startswith("{")]
-    assert any("RaiseException" in line.get("exception", "") for line in ours)
+    records = [json.loads(line) for line in written.splitlines() if line.startswith("{")]
+    assert any("RaiseException" in line.get("exception", "") for line in records)
 
 
 def test_an_error_while_storing_a_key_shows_no_secret(

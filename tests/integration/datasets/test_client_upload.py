@@ -125,7 +125,7 @@ def test_a_resumed_upload_sends_the_changed_file(
     assert ended["state"] == "completed"
 
 
-def test_an_upload_without_resume_or_of_another_file_is_new(
+def test_without_resume_or_for_another_file_a_new_upload_is_begun(
     client: Client, live: httpx2.Client, rows: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(KeyboardInterrupt):

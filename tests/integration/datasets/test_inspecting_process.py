@@ -125,7 +125,7 @@ def test_exceeding_a_limit_makes_the_dataset_invalid(
     value: int,
     message: str,
 ) -> None:
-    """The datasets: a row of 8 MB that needs far more once parsed; many invalid rows; more hashes than fit."""
+    """The datasets: a row of 8 MB that needs far more once parsed; many invalid rows; hashes larger than the limit."""
     monkeypatch.setattr(inspections, name, value)
     monkeypatch.setattr(inspections, "BYTES_A_CPU_SECOND", 10**12)
     bomb = b'{"text": "x", "a": [' + b"{}," * (2_700_000) + b"{}]}"

@@ -28,8 +28,8 @@ def test_the_client_manages_keys(live_server: str, admin_key: str) -> None:
         assert client.get_key(made.id) == made
         new = client.rotate_key(made.id, overlap_seconds=60)
         assert client.get_key(made.id).replaced_by == new.id
-        with Client(live_server, new.raw["secret"]) as theirs:
-            assert list(theirs.list_jobs()) == []
+        with Client(live_server, new.raw["secret"]) as new_client:
+            assert list(new_client.list_jobs()) == []
         assert client.revoke_key(new.id).state == "revoked"
         assert {each.id for each in client.list_keys("default")} == {new.id, made.id, id_of(admin_key)}
         with pytest.raises(TunewrightError) as caught:

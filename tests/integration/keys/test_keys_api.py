@@ -96,17 +96,17 @@ def test_default_scopes_and_the_scopes_of_an_admin(admin: TestClient) -> None:
 
 
 def test_keys_are_listed_by_page_and_by_project(admin: TestClient, make_key: MakeKey) -> None:
-    theirs = [id_of(make_key("research")) for _ in range(3)]
+    ids = [id_of(make_key("research")) for _ in range(3)]
     own = id_of(admin.headers["Authorization"].removeprefix("Bearer "))
-    admin.post(f"/keys/{theirs[1]}/revoke")
+    admin.post(f"/keys/{ids[1]}/revoke")
     first = admin.get("/keys?limit=2").json()
     rest = admin.get("/keys", params={"limit": 2, "cursor": first["next_cursor"]}).json()
-    assert [each["id"] for each in first["items"] + rest["items"]] == [*reversed(theirs), own]
+    assert [each["id"] for each in first["items"] + rest["items"]] == [*reversed(ids), own]
     assert [each["state"] for each in first["items"]] == ["active", "revoked"]
     assert rest["next_cursor"] is None
     project = first["items"][0]["project_id"]
     for name in ("research", project):
-        assert [each["id"] for each in admin.get(f"/keys?project={name}").json()["items"]] == [*reversed(theirs)]
+        assert [each["id"] for each in admin.get(f"/keys?project={name}").json()["items"]] == [*reversed(ids)]
     assert admin.get("/keys?project=none").json()["items"] == []
 
 

@@ -120,8 +120,8 @@ def test_an_unknown_project_is_refused_with_the_closest_name(admin: TestClient) 
 def test_a_deletion_is_polled_until_it_is_finished(admin: TestClient, make_key: MakeKey) -> None:
     id = admin.post("/projects", json={"name": "doomed"}).json()["id"]
     rows = {"file": ("a.jsonl", b'{"prompt": "a", "completion": "b"}\n')}
-    theirs = {"Authorization": f"Bearer {make_key('doomed')}"}
-    assert admin.post("/datasets", files=rows, headers=theirs).status_code == 201
+    project_headers = {"Authorization": f"Bearer {make_key('doomed')}"}
+    assert admin.post("/datasets", files=rows, headers=project_headers).status_code == 201
     deleted = admin.delete("/projects/doomed")
     location = deleted.headers["Location"]
     assert (deleted.status_code, location) == (202, f"/projects/{id}/deletion")
@@ -149,8 +149,8 @@ def test_a_project_that_is_being_deleted_refuses_changes_and_its_keys(
     monkeypatch.setattr(key_cache, "KEEP_SECONDS", 0)
     admin.post("/projects", json={"name": "doomed"})
     key = make_key("doomed")
-    theirs = {"Authorization": f"Bearer {key}"}
-    assert admin.get("/jobs", headers=theirs).status_code == 200
+    project_headers = {"Authorization": f"Bearer {key}"}
+    assert admin.get("/jobs", headers=project_headers).status_code == 200
     first, again = admin.delete("/projects/doomed"), admin.delete("/projects/doomed")
     assert (first.status_code, again.status_code) == (202, 202)
     assert again.json() == first.json() == admin.get("/projects/doomed/deletion").json()
@@ -162,7 +162,7 @@ def test_a_project_that_is_being_deleted_refuses_changes_and_its_keys(
     ):
         assert refusal(answer) == (409, "project_being_deleted")
     for path in ("/jobs", "/projects"):
-        answer = admin.get(path, headers=theirs)
+        answer = admin.get(path, headers=project_headers)
         assert refusal(answer) == (401, "unauthorized")
         assert answer.json()["detail"] == "The project of this API key is being deleted; its keys no longer work."
     wrong = {"Authorization": f"Bearer {key[:-1]}{'A' if key[-1] != 'A' else 'B'}"}
