@@ -1,4 +1,4 @@
-"""An administrator at a machine that has no shell on the server's."""
+"""Fixtures for an administrator who works from a machine other than the server's."""
 
 from collections.abc import Callable
 
@@ -16,16 +16,16 @@ def admin_key(make_key: Callable[..., str], project_id: str) -> str:
 
 @pytest.fixture
 def run(live_server: str, admin_key: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """`tunewright …` with an administrator's key; what it says."""
+    """Run `tunewright …` with an administrator's key; return its output."""
     monkeypatch.delenv("DATABASE_URL", raising=False)
     monkeypatch.setenv("TUNEWRIGHT_URL", live_server)
     monkeypatch.setenv("TUNEWRIGHT_API_KEY", admin_key)
 
-    def run(*words: str) -> str:
-        done = CliRunner().invoke(app, words)
-        if done.exception is not None and not isinstance(done.exception, SystemExit):
-            raise done.exception
-        assert done.exit_code == 0, done.output
-        return done.output
+    def run(*arguments: str) -> str:
+        result = CliRunner().invoke(app, arguments)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == 0, result.output
+        return result.output
 
     return run

@@ -1,4 +1,4 @@
-"""The tests' own database: what one test leaves in it, no other finds."""
+"""Each test finds a clean database, whatever an earlier test left in it."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -38,7 +38,7 @@ def scalar(engine: Engine, query: str) -> Any:
         return connection.execute(text(query)).scalar()
 
 
-def test_rows_go_and_numbers_begin_again(kept: KeptDatabase) -> None:
+def test_cleaning_deletes_rows_and_resets_sequences(kept: KeptDatabase) -> None:
     url = kept.url
     for _ in range(2):
         engine = create_engine(kept.url)
@@ -65,7 +65,9 @@ def test_rows_go_and_numbers_begin_again(kept: KeptDatabase) -> None:
         ("INSERT INTO projects (id, name) VALUES ('proj-1', 'one')", "ANALYZE projects"),
     ],
 )
-def test_what_is_more_than_rows_goes_too(kept: KeptDatabase, change: Change, statements: tuple[str, ...]) -> None:
+def test_cleaning_replaces_a_database_whose_schema_or_statistics_changed(
+    kept: KeptDatabase, change: Change, statements: tuple[str, ...]
+) -> None:
     url = kept.url
     change(*statements)
     kept.clean()
@@ -76,7 +78,7 @@ def test_what_is_more_than_rows_goes_too(kept: KeptDatabase, change: Change, sta
     assert kept.url == url
 
 
-def test_who_stays_connected_does_not_meet_the_next_test(kept: KeptDatabase) -> None:
+def test_cleaning_replaces_a_database_with_an_open_connection(kept: KeptDatabase) -> None:
     url, engine = kept.url, create_engine(kept.url)
     with engine.connect():
         kept.clean()
@@ -84,7 +86,7 @@ def test_who_stays_connected_does_not_meet_the_next_test(kept: KeptDatabase) -> 
     engine.dispose()
 
 
-def test_who_cuts_everybody_off_gets_no_other_test_into_trouble(kept: KeptDatabase, change: Change) -> None:
+def test_cleaning_works_after_all_connections_were_terminated(kept: KeptDatabase, change: Change) -> None:
     with as_owner(kept.url, "postgres") as owner:
         owner.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name_of(kept.url)])
     kept.clean()

@@ -1,4 +1,4 @@
-"""Migrations against the tables that the code believes in."""
+"""The migrations create the tables that the code defines."""
 
 import pytest
 from alembic import command
@@ -24,20 +24,20 @@ def config(database_url: str) -> Config:
 
 
 @pytest.fixture
-def emptied(config: Config, engine: Engine) -> Engine:
+def empty_database(config: Config, engine: Engine) -> Engine:
     command.downgrade(config, "base")
     return engine
 
 
-def test_migrations_make_the_tables_of_the_code(emptied: Engine, database_url: str) -> None:
+def test_migrations_create_the_tables_that_the_code_defines(empty_database: Engine, database_url: str) -> None:
     migrate(database_url)
-    with emptied.connect() as connection:
+    with empty_database.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": False})
         assert compare_metadata(context, Base.metadata) == []
 
 
-def test_the_way_down_leaves_nothing(emptied: Engine) -> None:
-    with emptied.connect() as connection:
+def test_downgrading_to_base_leaves_nothing(empty_database: Engine) -> None:
+    with empty_database.connect() as connection:
         assert inspect(connection).get_table_names() == ["alembic_version"]
         functions = (
             "SELECT count(*) FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace WHERE nspname = 'public'"
@@ -51,8 +51,8 @@ def test_migrating_again_changes_nothing(database_url: str, engine: Engine) -> N
         assert connection.scalar(text("SELECT count(*) FROM alembic_version")) == 1
 
 
-def test_server_defaults_are_the_codes(engine: Engine) -> None:
-    """Alembic's own comparison of defaults is off, since it stumbles over functions; this one asks only whether."""
+def test_server_defaults_match_the_code(engine: Engine) -> None:
+    """Alembic cannot compare defaults that are functions, so this test only compares which columns have one."""
     with engine.connect() as connection:
         inspector = inspect(connection)
         for name, table in Base.metadata.tables.items():
@@ -60,11 +60,11 @@ def test_server_defaults_are_the_codes(engine: Engine) -> None:
             assert found == {column.name for column in table.columns if column.server_default and not column.identity}
 
 
-def test_the_guard_in_the_database_is_made_from_the_present_table(engine: Engine) -> None:
-    """A change of TRANSITIONS without a migration would go unnoticed until a job hits it."""
+def test_the_transition_trigger_matches_the_code(engine: Engine) -> None:
+    """A change of TRANSITIONS without a migration would otherwise go unnoticed until a job makes that transition."""
     with engine.connect() as connection:
         source = connection.scalar(text("SELECT prosrc FROM pg_proc WHERE proname = 'refuse_unknown_job_transition'"))
-    pairs = {(str(state), str(onward)) for state in TRANSITIONS for onward in TRANSITIONS[state]}
+    pairs = {(str(state), str(next_state)) for state in TRANSITIONS for next_state in TRANSITIONS[state]}
     assert source is not None
-    assert all(f"('{state}', '{onward}')" in source for state, onward in pairs)
+    assert all(f"('{state}', '{next_state}')" in source for state, next_state in pairs)
     assert source.count("('") == len(pairs)

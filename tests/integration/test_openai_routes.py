@@ -1,4 +1,4 @@
-"""What holds for every route below `/v1`, taken from the application itself, so that a new one is held to it too."""
+"""Checks every route below `/v1`. The routes come from the application itself, so that a new one is checked too."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ __all__ = ["make_dataset", "strangers_things"]
 
 
 def routes_of(app: Any) -> Iterator[tuple[str, str]]:
-    """Method and path of whatever is served, HEAD of the document and a folder of files apart."""
+    """Yield the method and path of every route except HEAD of the OpenAPI document; a folder of files counts as GET."""
     for entry in app.routes:
         for route in entry.original_router.routes if hasattr(entry, "original_router") else [entry]:
             for method in getattr(route, "methods", None) or {"GET"}:
@@ -40,7 +40,7 @@ DESCRIBED = [
     for method, operation in operations.items()
 ]
 KEYED = sorted(set(routes_of(FACE)) - PAGES)
-OF_ONE_THING = [(method, path) for method, path in KEYED if "{" in path]
+WITH_ID = [(method, path) for method, path in KEYED if "{" in path]
 RESULT = "art-" + "0" * 24
 MODEL = f"ft:tiny::{DIGITS[-8:]}"
 IDS = {
@@ -49,7 +49,7 @@ IDS = {
     "model": (MODEL, "tiny", f"{MODEL}:ckpt-step-1"),
     "fine_tuning_job_id": (f"ftjob-{DIGITS}",),
 }
-"""What each parameter of a path is called by. A new one is to be added here."""
+"""Ids to try for each path parameter. Add a new parameter here."""
 NOT_FOUND = {
     "file_id": "file_not_found",
     "upload_id": "upload_not_found",
@@ -57,17 +57,17 @@ NOT_FOUND = {
     "fine_tuning_job_id": "job_not_found",
 }
 BODIES = {"/uploads/{upload_id}/complete": {"part_ids": ["none"]}}
-OF_THE_OWNER = {
-    "not_found",  # its bytes are nowhere
+OWNER_ERRORS = {
+    "not_found",  # its bytes are not in storage
     "dataset_in_use",
     "file_belongs_to_job",
-    "unsupported_media_type",  # nothing was sent to it
+    "unsupported_media_type",  # the request has no body
     "invalid_upload_parts",
     "upload_not_pending",
     "job_finished",
     "not_deletable",
 }
-"""Refusals that only the owner of a thing gets."""
+"""Error codes that only the owner of a resource gets."""
 FORGED = f"tw_{DIGITS}_" + "A" * 43
 Ask = Callable[[str, str, str | None], Any]
 
@@ -78,7 +78,7 @@ def parameter_of(path: str) -> str:
 
 
 def refusal(answer: Any) -> tuple[int, str, str | None]:
-    """Status, code and blamed parameter; of a HEAD, whose body is empty, the status alone."""
+    """Return status, code and `param`; for HEAD, whose body is empty, only the status."""
     check_answered(answer)
     assert answer.is_error
     if answer.request.method == "HEAD":
@@ -105,14 +105,14 @@ def ask(server: TestClient, project_id: str) -> Ask:
     return send
 
 
-def test_the_document_is_the_whole_face() -> None:
+def test_the_openapi_document_lists_every_route() -> None:
     described = {(method, path) for method, path, _ in DESCRIBED}
     heads = {("HEAD", path) for method, path in described if method == "GET" and path.endswith("/content")}
     assert set(routes_of(FACE)) == described | heads | PAGES
-    assert {parameter_of(path) for _, path in OF_ONE_THING} == IDS.keys()
+    assert {parameter_of(path) for _, path in WITH_ID} == IDS.keys()
 
 
-def test_no_key_no_answer(ask: Ask) -> None:
+def test_every_route_requires_a_key(ask: Ask) -> None:
     for method, path in KEYED:
         for key in (None, FORGED):
             assert refusal(ask(method, path, key)) == expected(method, 401, "unauthorized"), (method, path)
@@ -125,36 +125,40 @@ def test_the_wrong_scope_is_refused(ask: Ask, make_key: Callable[..., str]) -> N
         assert refusal(ask(method, path, key)) == expected(method, 403, "forbidden"), (method, path)
 
 
-def test_another_projects_things_are_not_found(ask: Ask, make_key: Callable[..., str], strangers_things: None) -> None:
-    ours, theirs = make_key("default"), make_key("stranger")
-    each = [(method, path, id) for method, path in OF_ONE_THING for id in IDS[parameter_of(path)]]
+def test_another_projects_resources_are_not_found(
+    ask: Ask, make_key: Callable[..., str], strangers_things: None
+) -> None:
+    key, owner_key = make_key("default"), make_key("stranger")
+    each = [(method, path, id) for method, path in WITH_ID for id in IDS[parameter_of(path)]]
     for method, path, id in each:
         name = parameter_of(path)
-        assert refusal(ask(method, path, ours, id)) == expected(method, 404, NOT_FOUND[name], name), (method, path, id)
-    # The owner finds them all, or the above would prove nothing; what is deleted goes last.
+        assert refusal(ask(method, path, key, id)) == expected(method, 404, NOT_FOUND[name], name), (method, path, id)
+    # The owner finds them all, which shows that the ids exist. Deletions come last.
     for method, path, id in sorted(each, key=lambda one: (one[0] == "DELETE", one)):
-        answer = ask(method, path, theirs, id)
+        answer = ask(method, path, owner_key, id)
         check_answered(answer)
         if answer.is_error and method != "HEAD":
-            assert refusal(answer)[1] in OF_THE_OWNER, (method, path, id, answer.text)
+            assert refusal(answer)[1] in OWNER_ERRORS, (method, path, id, answer.text)
 
 
-def test_lists_hold_the_callers_things_alone(ask: Ask, make_key: Callable[..., str], strangers_things: None) -> None:
-    ours, theirs = make_key("default"), make_key("stranger")
+def test_lists_contain_only_the_callers_resources(
+    ask: Ask, make_key: Callable[..., str], strangers_things: None
+) -> None:
+    key, owner_key = make_key("default"), make_key("stranger")
     lists = [path for method, path in KEYED if method == "GET" and "{" not in path]
     assert lists == ["/files", "/fine_tuning/jobs", "/models"]
     for path in lists:
-        assert ask("GET", path, ours).json()["data"] == [], path
-        found = [each["id"] for each in ask("GET", path, theirs).json()["data"]]
+        assert ask("GET", path, key).json()["data"] == [], path
+        found = [item["id"] for item in ask("GET", path, owner_key).json()["data"]]
         assert found, path
-        for last in found:  # no cursor either
+        for last in found:  # another project's id is not a valid cursor either
             if path != "/models":
-                answer = ask("GET", path, ours, params={"after": last})
+                answer = ask("GET", path, key, params={"after": last})
                 assert refusal(answer)[::2] == (400, "after"), path
 
 
 def test_an_unknown_query_parameter_is_refused(ask: Ask, make_key: Callable[..., str]) -> None:
-    """As OpenAI refuses them, by its code."""
+    """The error code is the one that OpenAI uses."""
     key = make_key("default")
     for method, path in KEYED:
         answer = ask(method, path, key, params={"colour": "1"})
@@ -167,7 +171,7 @@ def test_an_unknown_query_parameter_is_refused(ask: Ask, make_key: Callable[...,
         assert ask("GET", "/fine_tuning/jobs", key, params={"metadata": metadata}).status_code == status
 
 
-def test_a_job_takes_nothing_of_another_projects(
+def test_a_job_cannot_use_another_projects_resources(
     ask: Ask,
     make_key: Callable[..., str],
     strangers_things: None,
@@ -210,7 +214,7 @@ def test_every_route_is_described(method: str, path: str, operation: dict[str, A
             assert schema == {"$ref": "#/components/schemas/ErrorEnvelope"}
 
 
-def test_the_reference_needs_no_other_server(server: TestClient) -> None:
+def test_the_reference_page_loads_nothing_from_other_servers(server: TestClient) -> None:
     page = server.get("/v1/docs")
     check_answered(page)
     sources = re.findall(r"""(?:src|href|url)(?:=|: )["']([^"']+)["']""", page.text)
@@ -221,7 +225,7 @@ def test_the_reference_needs_no_other_server(server: TestClient) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "files/", "nothing/here", "docs-assets/nothing", "jobs", "\n"])
-def test_no_route_is_an_envelope_too(server: TestClient, path: str) -> None:
+def test_an_unknown_route_is_answered_with_an_error_envelope(server: TestClient, path: str) -> None:
     answer = server.get(f"/v1/{quote(path)}")
     assert refusal(answer) == (404, "not_found", None)
     assert f"GET /v1/{path.strip()};" in answer.json()["error"]["message"]

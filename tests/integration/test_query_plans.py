@@ -1,4 +1,4 @@
-"""No list, no claim and no duty reads a large table from end to end: EXPLAIN of every statement that they send."""
+"""No request, claim or dispatcher duty scans a large table, by EXPLAIN of every statement that it sends."""
 
 import json
 import os
@@ -46,7 +46,7 @@ SPEC = (
     '{"base_model": "tiny", "dataset_id": "file-%s", "training": {"max_steps": 1}, "suffix": null, "integrations": []}'
     % ("0" * 24)
 )
-OWN: dict[str, dict[str, str]] = {
+COLUMN_SQL: dict[str, dict[str, str]] = {
     "jobs": {
         "id": f"'ftjob-' || {NUMBER}",
         "state": "coalesce((ARRAY['queued', 'running', 'paused', 'failed', 'cancelled'])[i / 10 + 1], 'succeeded')",
@@ -123,21 +123,23 @@ def full_url(migrated_url: str) -> Iterator[str]:
 
 
 def fill(session: Session) -> None:
-    session.execute(text("SET LOCAL session_replication_role = replica"))  # rows that name others need not find them
+    session.execute(text("SET LOCAL session_replication_role = replica"))  # foreign keys are not checked
     session.execute(text("INSERT INTO projects (id, name) VALUES ('proj-1', 'default')"))
     session.execute(text(WEBHOOK), {"id": HOOK})
     for name in LARGE:
         table = Base.metadata.tables[name]
-        own = OWN[name] | {"project_id": "'proj-1'"}
-        columns = {column.name: own.get(column.name) or plain(table, column.name) for column in table.columns}
+        column_sql = COLUMN_SQL[name] | {"project_id": "'proj-1'"}
+        columns = {
+            column.name: column_sql.get(column.name) or default_sql(table, column.name) for column in table.columns
+        }
         given = {column: value for column, value in columns.items() if value is not None}
         names, values = ", ".join(given), ", ".join(given.values())
         rows = f"SELECT {values} FROM generate_series(1, {ROWS}) AS i"
         session.execute(text(f"INSERT INTO {name} ({names}) {rows}".replace(":", r"\:")))
 
 
-def plain(table: Table, name: str) -> str | None:
-    """Something of the column's type; nothing where it need not be given."""
+def default_sql(table: Table, name: str) -> str | None:
+    """Return SQL for a value of the column's type, or None if the column needs no value."""
     column = table.columns[name]
     if name == "created_at":
         return EARLIER
@@ -150,13 +152,13 @@ def plain(table: Table, name: str) -> str | None:
 
 @pytest.fixture
 def database_url(full_url: str) -> str:
-    """For this file's `settings`, `engine` and `sessions`."""
+    """Make this file's `settings`, `engine` and `sessions` use the filled database."""
     return full_url
 
 
 @pytest.fixture
-def plans(engine: Engine, database_url: str) -> Iterator[Callable[[Callable[[], object]], list[str]]]:
-    """Run something, and return which large tables its statements would read from end to end."""
+def find_scans(engine: Engine, database_url: str) -> Iterator[Callable[[Callable[[], object]], list[str]]]:
+    """Run a call; return the large tables that its statements would scan."""
     sent: list[tuple[str, Any]] = []
 
     def note(_c: object, _cur: object, statement: str, parameters: Any, *_: object) -> None:
@@ -166,13 +168,13 @@ def plans(engine: Engine, database_url: str) -> Iterator[Callable[[Callable[[], 
     url = engine.url
     with psycopg.connect(host=str(url.query["host"]), user=url.username, dbname=url.database) as connection:
 
-        def explain(what: Callable[[], object]) -> list[str]:
+        def explain(call: Callable[[], object]) -> list[str]:
             sent.clear()
-            what()
-            asked = [each for each in sent if each[0].lstrip().startswith(("SELECT", "UPDATE", "DELETE", "WITH"))]
-            assert asked, "it asks nothing"
+            call()
+            statements = [each for each in sent if each[0].lstrip().startswith(("SELECT", "UPDATE", "DELETE", "WITH"))]
+            assert statements, "the call sent no statement"
             found: list[str] = []
-            for statement, parameters in asked:
+            for statement, parameters in statements:
                 [[plan]] = connection.execute(f"EXPLAIN (FORMAT JSON) {statement}", parameters).fetchall()
                 connection.rollback()
                 found += [f"{table}: {statement} {json.dumps(parameters, default=str)}" for table in scanned(plan[0])]
@@ -191,17 +193,17 @@ def scanned(plan: dict[str, Any]) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", LISTS)
-def test_what_is_asked_over_http(
-    settings: Settings, sessions: Sessions, plans: Callable[[Callable[[], object]], list[str]], path: str
+def test_requests_scan_no_large_table(
+    settings: Settings, sessions: Sessions, find_scans: Callable[[Callable[[], object]], list[str]], path: str
 ) -> None:
     with transaction(sessions) as session:
         key = KeyService(session).create("proj-1", "test", ("read", "write"))
     with TestClient(create_app(settings), headers={"Authorization": f"Bearer {key}"}) as client:
-        found = plans(lambda: client.get(path).raise_for_status())
+        found = find_scans(lambda: client.get(path).raise_for_status())
     assert found == []
 
 
-def test_v1_models_among_all_adapters(settings: Settings, sessions: Sessions) -> None:
+def test_v1_models_is_fast_among_many_adapters(settings: Settings, sessions: Sessions) -> None:
     with transaction(sessions) as session:
         key = KeyService(session).create("proj-1", "test", ("read",))
     with TestClient(create_app(settings), headers={"Authorization": f"Bearer {key}"}) as client:
@@ -226,19 +228,21 @@ CLAIMS: dict[str, Callable[[Session], object]] = {
 
 
 @pytest.mark.parametrize("kind", CLAIMS)
-def test_claims(sessions: Sessions, plans: Callable[[Callable[[], object]], list[str]], kind: str) -> None:
+def test_claims_scan_no_large_table(
+    sessions: Sessions, find_scans: Callable[[Callable[[], object]], list[str]], kind: str
+) -> None:
     def claim() -> None:
         with sessions() as session:
             CLAIMS[kind](session)
             session.rollback()
 
-    assert plans(claim) == []
+    assert find_scans(claim) == []
 
 
 @pytest.mark.parametrize("duty", ["relay", "remind", "recover_lost_work", "collect", "retain", "erase"])
-def test_duties(
-    settings: Settings, sessions: Sessions, plans: Callable[[Callable[[], object]], list[str]], duty: str
+def test_dispatcher_duties_scan_no_large_table(
+    settings: Settings, sessions: Sessions, find_scans: Callable[[Callable[[], object]], list[str]], duty: str
 ) -> None:
     dispatcher = Dispatcher(settings, sessions)
     dispatcher.recovery_starts_at = 0.0  # as if a lease had passed since its start
-    assert plans(getattr(dispatcher, duty)) == []
+    assert find_scans(getattr(dispatcher, duty)) == []

@@ -1,4 +1,4 @@
-"""What holds for every route, taken from the real app's own list of them, so that a new route is held to it too."""
+"""Checks every route in the OpenAPI document of the app, so that a new route is checked too."""
 
 import json
 import re
@@ -39,9 +39,9 @@ ROUTES = [
 HEALTH = {"/", "/healthz", "/readyz"}
 Ask = Callable[..., Any]
 KEYED = [route for route in ROUTES if route[1] not in HEALTH]
-OF_ALL_PROJECTS = {"/workers", "/queues"}
-"""What every key may see: decision 8 says why."""
-OF_ADMINS = (
+ACROSS_PROJECTS = {"/workers", "/queues"}
+"""Routes that every key may read, for all projects (decision 8)."""
+ADMIN_ROUTES = (
     ("POST", "/models"),
     ("DELETE", "/models/{name}"),
     ("POST", "/keys"),
@@ -56,13 +56,13 @@ OF_ADMINS = (
     ("DELETE", "/projects/{id}"),
     ("GET", "/projects/{id}/deletion"),
 )
-"""What the scope `admin` alone may do, for all projects: decision 25. In an order in which each finds its thing."""
+"""Routes that need the scope `admin` and act on all projects (decision 25). In this order each finds its resource."""
 NOUNS = {
     **{"datasets": "file-", "uploads": "upload_", "jobs": "ftjob-", "artifacts": "art-", "adapters": "adp-"},
     **{"webhooks": "webhook-", "projects": "proj-", "keys": "key-"},
 }
 MANIFEST = {"base_model": {"name": "tiny", "revision": "1"}}
-OF_THE_OWNER = (
+OWNER_ERRORS = (
     "not_found",
     "job_finished",
     "dataset_in_use",
@@ -71,8 +71,8 @@ OF_THE_OWNER = (
     "invalid_upload_parts",
     "upload_not_pending",
 )
-"""Refusals that only the owner of a thing gets: its bytes are nowhere, it has ended, its retry reads it, nobody has
-looked at it, or nothing was sent to it."""
+"""Error codes that only the owner of a resource gets: its bytes are not in storage, it has ended, a job uses it, it is
+not inspected, or the request has no body."""
 DIGITS = "5f0c1d2e3a4b5c6d7e8f9a0b"
 BODIES = {
     "/uploads/{id}/complete": {"part_ids": ["none"]},
@@ -84,15 +84,15 @@ BODIES = {
     "/webhooks/{id}": {"enabled": True},
     "/datasets/{id}/overlaps": {"validation_dataset_id": f"file-{DIGITS}"},
 }
-"""What a route must be sent to look for the thing at all."""
+"""Bodies without which a route would refuse the request before it looks for the resource."""
 
 
 def str_of(part: object) -> str:
     return part if isinstance(part, str) else ""
 
 
-def concrete(path: str) -> str:
-    """The path with ids of the right form."""
+def fill_path(path: str) -> str:
+    """Return the path with ids of the right form."""
     noun = path.split("/")[1]
     id = NOUNS.get(noun, "-") + DIGITS
     path = path.replace("{delivery_id}", f"delivery-{DIGITS}")
@@ -114,16 +114,15 @@ def problem(answer: Any) -> tuple[int, str]:
 def ask(server: TestClient, project_id: str) -> Ask:
     return lambda method, path, key, **params: server.request(
         method,
-        concrete(path),
+        fill_path(path),
         headers={"Authorization": f"Bearer {key}"} if key else {},
         json=BODIES.get(path),
         params=params,
     )
 
 
-def test_the_list_is_the_whole_app() -> None:
-    """Nothing is served that the list leaves out, the documentation's own pages apart, and `/v1`, which has a list of
-    its own."""
+def test_the_openapi_document_lists_every_route() -> None:
+    """The exceptions are the pages of the documentation, and `/v1`, which has its own OpenAPI document."""
     served = set()
     for entry in create_app(Settings()).routes:
         for route in entry.original_router.routes if hasattr(entry, "original_router") else [entry]:
@@ -134,7 +133,7 @@ def test_the_list_is_the_whole_app() -> None:
     assert {path.split("/")[1] for _, path, _ in KEYED} == {*NOUNS, "models", "workers", "queues"}
 
 
-def test_the_reference_needs_no_other_server(server: TestClient) -> None:
+def test_the_reference_page_loads_nothing_from_other_servers(server: TestClient) -> None:
     page = server.get("/docs").text
     sources = re.findall(r'(?:src|href)="([^"]+)"', page)
     assert sources
@@ -143,7 +142,7 @@ def test_the_reference_needs_no_other_server(server: TestClient) -> None:
         assert server.get(source).status_code == 200, source
 
 
-def test_no_key_no_answer(ask: Ask) -> None:
+def test_every_route_requires_a_key(ask: Ask) -> None:
     for method, path, _ in KEYED:
         for key in (None, f"tw_{DIGITS}_" + "A" * 43):
             assert problem(ask(method, path, key)) == (401, "unauthorized"), (method, path)
@@ -155,12 +154,12 @@ def test_the_wrong_scope_is_refused(ask: Ask, make_key: Callable[..., str]) -> N
         key = keys["write" if method == "GET" else "read"]
         assert problem(ask(method, path, key)) == (403, "forbidden"), (method, path)
     usual = make_key("default", "read", "write")
-    for method, path in OF_ADMINS:
+    for method, path in ADMIN_ROUTES:
         assert problem(ask(method, path, usual)) == (403, "forbidden"), (method, path)
 
 
 @pytest.mark.parametrize("path", sorted(HEALTH))
-def test_health_wants_no_key(server: TestClient, path: str) -> None:
+def test_health_routes_require_no_key(server: TestClient, path: str) -> None:
     assert server.get(path).status_code == 200
 
 
@@ -180,12 +179,12 @@ def test_other_methods_are_refused(api: TestClient, method: str) -> None:
     ],
 )
 def test_a_refused_method_lists_the_allowed_ones(api: TestClient, path: str, allowed: str) -> None:
-    """Of all routes of the path, and not of the first alone."""
+    """The list has the methods of all routes of the path, not only of the first."""
     answer = api.options(path)
     assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
 
 
-def test_no_route_is_a_problem_too(api: TestClient) -> None:
+def test_an_unknown_route_is_answered_with_a_problem(api: TestClient) -> None:
     assert problem(api.get("/nothing/here")) == (404, "not_found")
 
 
@@ -193,7 +192,7 @@ def test_no_route_is_a_problem_too(api: TestClient) -> None:
     "path", ["/v1/nothing", "/v1/files/a%0Ab", "/v1/models/a%0Ab", "/v1/%0A", "/v1/fine_tuning/jobs/%0A%0D/pause"]
 )
 def test_every_error_under_v1_is_an_envelope(api: TestClient, path: str) -> None:
-    """The framework's mounts end at a line end; what followed was answered by the other face."""
+    """The framework ends a mounted path at a line break, so such a path could reach the native API's handler."""
     answer = api.get(path)
     assert answer.status_code in (404, 405)
     assert answer.json()["error"]["type"] == "invalid_request_error"
@@ -201,7 +200,7 @@ def test_every_error_under_v1_is_an_envelope(api: TestClient, path: str) -> None
 
 @pytest.fixture
 def strangers_things(sessions: Sessions) -> None:
-    """One of each noun, in another project, under the ids that `concrete` makes."""
+    """Add a resource of each kind to another project, with the ids that `fill_path` uses."""
     with transaction(sessions) as session:
         session.add(Project(id=f"proj-{DIGITS}", name="stranger"))
         session.flush()
@@ -250,38 +249,40 @@ def add_one_of_each(session: Session, project_id: str) -> None:
     session.add(Artifact(id="art-" + "0" * 24, kind="adapter_archive", path="adapter.tar", **where))
 
 
-def test_another_projects_things_are_not_found(ask: Ask, make_key: Callable[..., str], strangers_things: None) -> None:
-    of_one_thing = [(method, path) for method, path, _ in KEYED if "{" in path and (method, path) not in OF_ADMINS]
-    ours, theirs = make_key("default"), make_key("stranger")
-    for method, path in of_one_thing:
+def test_another_projects_resources_are_not_found(
+    ask: Ask, make_key: Callable[..., str], strangers_things: None
+) -> None:
+    with_id = [(method, path) for method, path, _ in KEYED if "{" in path and (method, path) not in ADMIN_ROUTES]
+    key, owner_key = make_key("default"), make_key("stranger")
+    for method, path in with_id:
         noun = path.split("/")[1].removesuffix("s")
-        assert problem(ask(method, path, ours)) == (404, f"{noun}_not_found"), (method, path)
-    # The owner finds them all, or the above would prove nothing; what is deleted goes last.
-    for method, path in sorted(of_one_thing, key=lambda route: (route[0] == "DELETE", route)):
-        answer = ask(method, path, theirs)
-        known = 400 <= answer.status_code < 500 and answer.json()["code"] in OF_THE_OWNER
+        assert problem(ask(method, path, key)) == (404, f"{noun}_not_found"), (method, path)
+    # The owner finds them all, which shows that the ids exist. Deletions come last.
+    for method, path in sorted(with_id, key=lambda route: (route[0] == "DELETE", route)):
+        answer = ask(method, path, owner_key)
+        known = 400 <= answer.status_code < 500 and answer.json()["code"] in OWNER_ERRORS
         assert answer.status_code < 300 or known, (method, path)
 
 
 def test_an_admins_key_reaches_all_projects(ask: Ask, make_key: Callable[..., str], strangers_things: None) -> None:
-    """By the routes that serve all of them, and by no other."""
+    """Only the routes that serve all projects do this."""
     admin = make_key("default", *ADMIN)
     for method, path, _ in KEYED:
         if "{" in path and path.split("/")[1] not in ("models", "projects", "keys"):
             assert ask(method, path, admin).status_code == 404, (method, path)
     assert ask("GET", "/models/{name}", admin).status_code == 200
-    for method, path in OF_ADMINS:
+    for method, path in ADMIN_ROUTES:
         assert ask(method, path, admin).status_code < 300, (method, path)
 
 
 def test_every_download_answers_head(ask: Ask, make_key: Callable[..., str], strangers_things: None) -> None:
-    """As a GET would, whose bytes are nowhere here; a stream of events has no end to say anything of."""
+    """The status is that of GET, whose bytes are not in storage here. Event streams have no end and are left out."""
     key = make_key("stranger")
-    kinds = {"application/json", "text/event-stream"}
+    content_types = {"application/json", "text/event-stream"}
     downloads = [
         path
         for method, path, operation in KEYED
-        if method == "GET" and not kinds & operation["responses"]["200"]["content"].keys()
+        if method == "GET" and not content_types & operation["responses"]["200"]["content"].keys()
     ]
     assert {"/datasets/{id}/content", "/jobs/{id}/metrics.csv", "/jobs/{id}/logs"} <= set(downloads)
     for path in downloads:
@@ -292,7 +293,7 @@ def test_every_download_answers_head(ask: Ask, make_key: Callable[..., str], str
 
 
 def test_an_unknown_query_parameter_is_refused(ask: Ask, make_key: Callable[..., str]) -> None:
-    """By every route, before it does anything, and with the closest one that the route has."""
+    """Every route refuses it before it does anything, and suggests the closest parameter that it has."""
     key = make_key("default", *ADMIN)
     for method, path, operation in KEYED:
         parameters = [each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"]
@@ -301,22 +302,24 @@ def test_an_unknown_query_parameter_is_refused(ask: Ask, make_key: Callable[...,
             assert problem(answer) == (422, "invalid_request"), (method, path, name)
             (error,) = answer.json()["errors"]
             assert (error["pointer"], error["code"]) == (f"/query/{name}", "unknown_parameter")
-            meant = f"did you mean {name_of(name, parameters)!r}?" if name != "colour" else "remove it."
+            meant = f"did you mean {find_name(name, parameters)!r}?" if name != "colour" else "remove it."
             assert error["message"] == f"Unknown query parameter {name!r}; {meant}"
     for page in (*HEALTH, "/docs", "/openapi.json"):
         assert ask("GET", page, None, colour="1").status_code == 200, page
 
 
-def name_of(cut: str, parameters: list[str]) -> str:
+def find_name(cut: str, parameters: list[str]) -> str:
     return next(name for name in parameters if name[:-1] == cut)
 
 
-def test_lists_hold_the_callers_things_alone(ask: Ask, make_key: Callable[..., str], strangers_things: None) -> None:
-    ours, theirs = make_key("default"), make_key("stranger")
+def test_lists_contain_only_the_callers_resources(
+    ask: Ask, make_key: Callable[..., str], strangers_things: None
+) -> None:
+    key, owner_key = make_key("default"), make_key("stranger")
     lists = {path for method, path, _ in KEYED if method == "GET" and "{" not in path} - {"/projects", "/keys"}
-    for path in lists - OF_ALL_PROJECTS:
-        assert ask("GET", path, ours).json()["items"] == [], path
-        assert len(ask("GET", path, theirs).json()["items"]) == 1, path
+    for path in lists - ACROSS_PROJECTS:
+        assert ask("GET", path, key).json()["items"] == [], path
+        assert len(ask("GET", path, owner_key).json()["items"]) == 1, path
 
 
 @pytest.mark.parametrize(("method", "path", "operation"), ROUTES, ids=str_of)

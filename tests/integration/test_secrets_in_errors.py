@@ -23,7 +23,7 @@ from app.storage import Storage
 from worker.attempt.watchdog import failure_from_exception
 
 ROOT = Path(__file__).parents[2]
-CANARY = "c4n4ryS3cr3tValue0123456789"
+MARKER = "c4n4ryS3cr3tValue0123456789"
 REFUSE = """
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'refused: %', NEW; END $$;
 CREATE TRIGGER refuse BEFORE INSERT ON {} FOR EACH ROW EXECUTE FUNCTION refuse()
@@ -31,8 +31,8 @@ CREATE TRIGGER refuse BEFORE INSERT ON {} FOR EACH ROW EXECUTE FUNCTION refuse()
 
 
 @pytest.fixture
-def refusing(engine: Engine) -> Callable[[str], None]:
-    """From now on, the database refuses every new row of a table, and its error contains the row."""
+def refuse_rows(engine: Engine) -> Callable[[str], None]:
+    """Make the database refuse every new row of a table, with an error that contains the row."""
 
     def refuse(table: str) -> None:
         with engine.begin() as connection:
@@ -43,7 +43,7 @@ def refusing(engine: Engine) -> Callable[[str], None]:
 
 @pytest.fixture
 def log(settings: Settings, tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """The URL of an API in a process of its own, and what it writes."""
+    """Start the API in another process; return its URL and its log file."""
     environment = os.environ | {"DATABASE_URL": settings.database_url, "REDIS_URL": settings.redis_url}
     environment |= {"TUNEWRIGHT_DATA_DIR": str(tmp_path)}
     log = tmp_path / "api.log"
@@ -59,35 +59,37 @@ def log(settings: Settings, tmp_path: Path) -> Iterator[tuple[str, Path]]:
             process.wait()
 
 
-def test_a_webhook_that_cannot_be_stored(
-    log: tuple[str, Path], make_key: Callable[..., str], refusing: Callable[[str], None]
+def test_an_error_while_storing_a_webhook_shows_no_secret(
+    log: tuple[str, Path], make_key: Callable[..., str], refuse_rows: Callable[[str], None]
 ) -> None:
-    """The exception's text has the row, with the secret that was made for it; uvicorn writes the exception, too."""
+    """The exception's text contains the row with its new secret, and uvicorn logs the exception too."""
     url, file = log
     key = make_key("default", "read", "write")
-    refusing("webhooks")
-    body = {"url": f"https://93.184.215.14/services/{CANARY}?token={CANARY}"}
+    refuse_rows("webhooks")
+    body = {"url": f"https://93.184.215.14/services/{MARKER}?token={MARKER}"}
     answer = httpx2.post(f"{url}/webhooks", json=body, headers={"Authorization": f"Bearer {key}"}, timeout=30)
     assert answer.status_code == 500, answer.text
-    ends = time.monotonic() + 20
+    deadline = time.monotonic() + 20
     while "Exception in ASGI application" not in (written := file.read_text()):
-        assert time.monotonic() < ends, written
+        assert time.monotonic() < deadline, written
         time.sleep(0.05)
-    assert written.count("refused: (") >= 2, "ours and uvicorn's"
+    assert written.count("refused: (") >= 2, "expected the exception in our log line and in uvicorn's"
     for shown in (answer.text, written):
-        assert CANARY not in shown
+        assert MARKER not in shown
         assert not re.search(r"whsec_\w", shown)
         assert key not in shown
-    ours = [json.loads(line) for line in written.splitlines() if line.startswith("{")]
-    assert any("RaiseException" in line.get("exception", "") for line in ours)
+    records = [json.loads(line) for line in written.splitlines() if line.startswith("{")]
+    assert any("RaiseException" in line.get("exception", "") for line in records)
 
 
-def test_a_key_that_cannot_be_stored(sessions: Sessions, project_id: str, refusing: Callable[[str], None]) -> None:
-    refusing("api_keys")
+def test_an_error_while_storing_a_key_shows_no_secret(
+    sessions: Sessions, project_id: str, refuse_rows: Callable[[str], None]
+) -> None:
+    refuse_rows("api_keys")
 
     def create() -> None:
         with transaction(sessions) as session:
-            KeyService(session).create(project_id, CANARY, ("read",))
+            KeyService(session).create(project_id, MARKER, ("read",))
 
     with pytest.raises(sqlalchemy.exc.ProgrammingError) as caught:
         create()
@@ -97,28 +99,28 @@ def test_a_key_that_cannot_be_stored(sessions: Sessions, project_id: str, refusi
     assert not re.search(r"tw_\w", shown)
 
 
-def test_what_libraries_say_of_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of object stores, of HTTP, and of a database that is not there."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", CANARY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", CANARY)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:1/{CANARY}")
+def test_library_errors_about_a_url_show_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The errors come from an object store, from HTTP and from a database that cannot be reached."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", MARKER)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", MARKER)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:1/{MARKER}")
     monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
 
-    def fail(what: Callable[[], object]) -> Exception:
+    def fail(call: Callable[[], object]) -> Exception:
         with pytest.raises(Exception) as caught:  # noqa: PT011 - each library has its own
-            what()
+            call()
         return caught.value
 
-    url = f"http://user:{CANARY}@127.0.0.1:1/a?token={CANARY}"
-    database = sqlalchemy.create_engine(f"postgresql+psycopg://user:{CANARY}@127.0.0.1:1/db?password={CANARY}")
+    url = f"http://user:{MARKER}@127.0.0.1:1/a?token={MARKER}"
+    database = sqlalchemy.create_engine(f"postgresql+psycopg://user:{MARKER}@127.0.0.1:1/db?password={MARKER}")
     status = httpx2.Response(500, request=httpx2.Request("GET", url))
     errors = [
-        fail(lambda: Storage(f"s3://bucket/{CANARY}").open("key").read()),
+        fail(lambda: Storage(f"s3://bucket/{MARKER}").open("key").read()),
         fail(status.raise_for_status),
         fail(database.connect),
     ]
-    assert any(CANARY in str(error) for error in errors), "nothing to be removed"
+    assert any(MARKER in str(error) for error in errors), "no error contains the marker"
     for error in errors:
         for shown in (redact_error(error), failure_from_exception(error).message):
             assert type(error).__name__ in shown
-            assert CANARY not in shown
+            assert MARKER not in shown

@@ -1,4 +1,4 @@
-"""The database's own guard: whatever code runs an UPDATE, a job only goes where the table lets it."""
+"""A database trigger refuses every state change of a job that TRANSITIONS does not list."""
 
 import pytest
 from sqlalchemy import text, update
@@ -29,21 +29,21 @@ def insert_job(session: Session, state: JobState) -> str:
     return job.id
 
 
-def test_every_pair_of_states(session: Session) -> None:
+def test_the_trigger_allows_only_the_listed_transitions(session: Session) -> None:
     for state in JobState:
         id = insert_job(session, state)
-        for onward in JobState:
+        for next_state in JobState:
             attempt = session.begin_nested()
-            change = update(Job).where(Job.id == id).values(state=onward)
-            if onward is state or onward in TRANSITIONS[state]:
+            change = update(Job).where(Job.id == id).values(state=next_state)
+            if next_state is state or next_state in TRANSITIONS[state]:
                 session.execute(change)
             else:
-                with pytest.raises(IntegrityError, match=f"job {id} cannot go from {state} to {onward}"):
+                with pytest.raises(IntegrityError, match=f"job {id} cannot go from {state} to {next_state}"):
                     session.execute(change)
             attempt.rollback()
 
 
-def test_the_guard_holds_for_plain_sql(session: Session) -> None:
+def test_the_trigger_refuses_plain_sql_too(session: Session) -> None:
     insert_job(session, JobState.succeeded)
     with pytest.raises(IntegrityError, match="cannot go from succeeded to queued"):
         session.execute(text("UPDATE jobs SET state = 'queued'"))

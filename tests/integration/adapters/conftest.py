@@ -1,4 +1,4 @@
-"""A published adapter, as the worker's publish makes it: stored bytes, then rows in one transaction."""
+"""A fixture that publishes an adapter as a worker does: bytes are stored first, then rows in one transaction."""
 
 import io
 import tarfile

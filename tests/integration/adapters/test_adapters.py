@@ -1,4 +1,4 @@
-"""Adapters over HTTP: listed, looked at, downloaded as files and as one archive, deleted."""
+"""Adapters are listed, read, downloaded as files or as one archive, and deleted over HTTP."""
 
 import hashlib
 import io
@@ -18,12 +18,12 @@ Publish = Callable[..., Published]
 UNKNOWN = "adp-" + "0" * 24
 
 
-def documented(api: TestClient, path: str, status: str) -> set[str]:
-    """The content types that the API's document lists."""
+def documented_content_types(api: TestClient, path: str, status: str) -> set[str]:
+    """Return the content types that the OpenAPI document lists."""
     return set(api.get("/openapi.json").json()["paths"][path]["get"]["responses"][status]["content"])
 
 
-def test_an_adapter_and_its_files(api: TestClient, publish: Publish) -> None:
+def test_an_adapter_lists_its_files_for_download(api: TestClient, publish: Publish) -> None:
     published = publish()
     adapter = api.get(f"/adapters/{published.id}").json()
     assert (adapter["job_id"], adapter["base_model"]) == (published.job_id, "tiny")
@@ -37,14 +37,14 @@ def test_an_adapter_and_its_files(api: TestClient, publish: Publish) -> None:
         assert api.get(f"/artifacts/{file['artifact_id']}/content").content == data
 
 
-def test_an_adapter_as_one_archive(api: TestClient, publish: Publish) -> None:
+def test_an_adapter_is_downloaded_as_one_archive(api: TestClient, publish: Publish) -> None:
     published = publish()
     described = api.get(f"/adapters/{published.id}").json()["archive"]
     answer = api.get(described["url"])
     assert answer.headers["Content-Type"] == "application/x-tar"
     assert (
-        documented(api, "/adapters/{id}/archive", "200")
-        == documented(api, "/adapters/{id}/archive", "206")
+        documented_content_types(api, "/adapters/{id}/archive", "200")
+        == documented_content_types(api, "/adapters/{id}/archive", "206")
         == {"application/x-tar"}
     )
     assert 'filename="ft-tiny-support-0a1b2c3d.tar"' in answer.headers["Content-Disposition"]
@@ -57,7 +57,7 @@ def test_an_adapter_as_one_archive(api: TestClient, publish: Publish) -> None:
     assert (rest.status_code, rest.content) == (206, published.tar[1000:])
 
 
-def test_lists_are_pages_and_take_a_filter(api: TestClient, publish: Publish) -> None:
+def test_adapters_are_listed_by_page_and_filtered(api: TestClient, publish: Publish) -> None:
     ids = [publish(base_model).id for base_model in ("tiny", "org/other", "tiny")]
     first = api.get("/adapters", params={"limit": 2}).json()
     second = api.get("/adapters", params={"limit": 2, "cursor": first["next_cursor"]}).json()
@@ -70,7 +70,7 @@ def test_lists_are_pages_and_take_a_filter(api: TestClient, publish: Publish) ->
     assert api.get("/adapters", params={"cursor": "?"}).json()["code"] == "invalid_cursor"
 
 
-def test_a_deleted_adapter_leaves_its_job_and_its_bytes_to_the_collector(
+def test_deleting_an_adapter_keeps_its_job_and_leaves_its_bytes_to_the_collector(
     api: TestClient, publish: Publish, sessions: Sessions, project_id: str
 ) -> None:
     published, other = publish(), publish()
@@ -81,15 +81,15 @@ def test_a_deleted_adapter_leaves_its_job_and_its_bytes_to_the_collector(
     assert api.delete(f"/adapters/{published.id}").json()["code"] == "adapter_not_found"
     assert api.get(f"/adapters/{other.id}/archive").content == other.tar
     with transaction(sessions) as session:
-        dead = set(session.scalars(select(DeletedObject.storage_key)))
+        deleted_keys = set(session.scalars(select(DeletedObject.storage_key)))
         left = set(session.scalars(select(Artifact.job_id)))
         assert session.get(Job, published.job_id) is not None
-    assert dead == {f"{project_id}/jobs/{published.job_id}/1/{name}" for name in (*FILES, "adapter.tar")}
+    assert deleted_keys == {f"{project_id}/jobs/{published.job_id}/1/{name}" for name in (*FILES, "adapter.tar")}
     assert left == {other.job_id}
 
 
-def test_a_name_serves_where_an_id_does(api: TestClient, publish: Publish) -> None:
-    """A name may hold slashes: it is one part of the path to those who escape it, and several to those who do not."""
+def test_a_name_can_be_used_instead_of_an_id(api: TestClient, publish: Publish) -> None:
+    """A name may contain slashes, which a client may escape in the path."""
     published = publish("org/tiny")
     name = api.get(f"/adapters/{published.id}").json()["name"]
     assert "/" in name
@@ -105,7 +105,7 @@ def test_a_name_serves_where_an_id_does(api: TestClient, publish: Publish) -> No
     assert api.get(f"/adapters/{published.id}").status_code == 404
 
 
-def test_what_names_nothing(api: TestClient, publish: Publish) -> None:
+def test_an_unknown_adapter_or_file_is_not_found(api: TestClient, publish: Publish) -> None:
     for id in (UNKNOWN, "adp-1", "%00", "x"):
         for path in ("", "/archive", "/files/README.md"):
             answer = api.get(f"/adapters/{id}{path}")

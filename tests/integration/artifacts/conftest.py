@@ -1,4 +1,4 @@
-"""The published adapter of the adapters' tests."""
+"""Makes the published adapter of the adapters' tests available here."""
 
 from tests.integration.adapters.conftest import publish
 

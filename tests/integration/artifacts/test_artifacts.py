@@ -1,4 +1,4 @@
-"""What a job has made, over HTTP."""
+"""The artifacts of a job are listed and downloaded over HTTP."""
 
 import hashlib
 from collections.abc import Callable
@@ -15,10 +15,10 @@ from app.storage import Storage
 from tests.integration.adapters.conftest import FILES, Published, add_job
 
 Publish = Callable[..., Published]
-OF_EACH_ANSWER = {"x-request-id", "openai-processing-ms"}
+HEADERS_THAT_VARY = {"x-request-id", "openai-processing-ms"}
 
 
-def test_the_list_of_a_job_and_the_bytes_of_each(api: TestClient, publish: Publish) -> None:
+def test_the_artifacts_of_a_job_are_listed_and_downloaded(api: TestClient, publish: Publish) -> None:
     published = publish()
     artifacts = api.get(f"/jobs/{published.job_id}/artifacts").json()["items"]
     assert [artifact["path"] for artifact in artifacts] == sorted([*FILES, "adapter.tar"])
@@ -34,7 +34,7 @@ def test_the_list_of_a_job_and_the_bytes_of_each(api: TestClient, publish: Publi
     assert api.get(artifacts[0]["url"]).json()["code"] == "artifact_not_found"
 
 
-def test_ranges_of_an_artifact(api: TestClient, publish: Publish) -> None:
+def test_an_artifact_is_downloaded_by_range(api: TestClient, publish: Publish) -> None:
     artifacts = api.get(f"/jobs/{publish().job_id}/artifacts").json()["items"]
     weights = next(artifact for artifact in artifacts if artifact["path"] == "adapter_model.safetensors")
     data = FILES["adapter_model.safetensors"]
@@ -49,8 +49,8 @@ def test_ranges_of_an_artifact(api: TestClient, publish: Publish) -> None:
 
 
 def read_headers(answer: Any) -> dict[str, str]:
-    """Its headers, but for what each answer has of its own."""
-    return {name: value for name, value in answer.headers.items() if name not in OF_EACH_ANSWER}
+    """Return the headers of an answer, except those that vary by answer."""
+    return {name: value for name, value in answer.headers.items() if name not in HEADERS_THAT_VARY}
 
 
 def test_head_has_the_headers_of_get_and_no_body(
@@ -91,7 +91,9 @@ def test_a_fully_fine_tuned_model_has_no_adapter(
     assert api.get(artifact["url"]).content == b"weights"
 
 
-def test_what_names_nothing(api: TestClient, publish: Publish, as_project: Callable[[str], dict[str, str]]) -> None:
+def test_an_unknown_artifact_or_job_is_not_found(
+    api: TestClient, publish: Publish, as_project: Callable[[str], dict[str, str]]
+) -> None:
     published = publish()
     (url, *_) = [each["url"] for each in api.get(f"/jobs/{published.job_id}/artifacts").json()["items"]]
     other = as_project("other")

@@ -1,4 +1,4 @@
-"""A registered tiny model, uploads, and what the light worker does with both."""
+"""Fixtures for dataset checks: a registered tiny model, uploads and the work of the light worker."""
 
 import json
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def place(sessions: Sessions, settings: Settings) -> InspectionContext:
 
 @pytest.fixture
 def send(api: TestClient) -> Callable[[list[Any]], str]:
-    """Upload rows; the dataset's id."""
+    """Upload rows; return the dataset's id."""
 
     def post(rows: list[Any]) -> str:
         data = "".join(json.dumps(row) + "\n" for row in rows).encode()
@@ -64,5 +64,5 @@ def inspect_all(place: InspectionContext) -> Callable[[], int]:
 
 @pytest.fixture
 def run_all_checks(place: InspectionContext, cache: ModelCache) -> Callable[[], int]:
-    """Do what the light worker does; the number of dataset checks."""
+    """Run all dataset checks as the light worker does; return their number."""
     return lambda: sum(1 for _ in iter(lambda: run_next_check(place, cache, HERE), False))

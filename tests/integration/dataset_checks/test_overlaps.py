@@ -1,4 +1,4 @@
-"""Overlaps through the API and the light worker, and what a job's worker says of its two datasets."""
+"""The light worker checks two datasets for an overlap; a job's worker warns of one between the job's datasets."""
 
 from collections.abc import Callable
 from typing import Any
@@ -35,14 +35,14 @@ def ask(api: TestClient, id: str, other: str) -> str:
     return str(answer.headers["location"])
 
 
-def test_it_waits_for_both_inspections_and_then_answers(
+def test_an_overlap_check_waits_for_both_inspections(
     api: TestClient, both: tuple[str, str], inspect_all: Do, run_all_checks: Do
 ) -> None:
-    place = ask(api, *both)
+    url = ask(api, *both)
     assert run_all_checks() == 0
     assert inspect_all() == 2
     assert run_all_checks() == 1
-    done = api.get(place).json()
+    done = api.get(url).json()
     assert (done["state"], done["dataset_id"], done["validation_dataset_id"]) == ("ready", *both)
     assert done["totals"] == {"num_rows": 40, "num_validation_rows": 3, "num_exact": 1, "num_normalised": 2}
     assert done["pairs"] == [
@@ -55,14 +55,16 @@ def test_it_waits_for_both_inspections_and_then_answers(
     assert api.get(f"/datasets/{both[0]}/previews").json()["items"] == []
 
 
-def test_it_goes_with_either_dataset(api: TestClient, both: tuple[str, str], sessions: Sessions) -> None:
+def test_an_overlap_check_is_deleted_with_either_dataset(
+    api: TestClient, both: tuple[str, str], sessions: Sessions
+) -> None:
     ask(api, *both)
     assert api.delete(f"/datasets/{both[1]}").status_code == 204
     with transaction(sessions) as session:
         assert session.scalar(select(func.count()).select_from(DatasetCheck)) == 0
 
 
-def test_what_cannot_be_compared_is_refused_or_fails(
+def test_datasets_that_cannot_be_compared_are_refused_or_fail_the_check(
     api: TestClient, both: tuple[str, str], send: Send, inspect_all: Do, run_all_checks: Do, sessions: Sessions
 ) -> None:
     bad = send([{"prompt": "a", "completion": ""}])
@@ -84,12 +86,12 @@ def test_what_cannot_be_compared_is_refused_or_fails(
     assert (answer.status_code, answer.json()["code"]) == (404, "overlap_not_found")
     with transaction(sessions) as session:
         session.execute(update(Dataset).where(Dataset.id == both[1]).values(hashes_key="nowhere"))
-    place = ask(api, *both)
+    url = ask(api, *both)
     run_all_checks()
-    assert api.get(place).json()["failure"]["code"] == "file_missing"
+    assert api.get(url).json()["failure"]["code"] == "file_missing"
 
 
-def test_a_jobs_worker_warns_once(
+def test_a_jobs_worker_warns_of_an_overlap_once(
     api: TestClient,
     model: str,
     both: tuple[str, str],

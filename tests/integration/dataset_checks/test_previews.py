@@ -35,13 +35,13 @@ Do = Callable[[], int]
 Post = Callable[..., Any]
 ROWS = [{"prompt": f"Ticket {n}: ", "completion": "red green blue " * (1 + n % 5)} for n in range(30)]
 SLEEPING = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
-"""A template that takes for ever."""
+"""A template that never finishes."""
 CHAT = [{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}]
 
 
 @pytest.fixture
 def ask(api: TestClient, model: str) -> Post:
-    """Post a preview; where it is to be found."""
+    """Post a preview; return its URL."""
 
     def post(id: str, **spec: Any) -> str:
         answer = api.post(f"/datasets/{id}/previews", json={"base_model": model} | spec)
@@ -59,10 +59,10 @@ def refused(api: TestClient, id: str, raw: Any) -> dict[str, str]:
     return {error["pointer"]: error["code"] for error in answer.json()["errors"]}
 
 
-def test_a_preference_shows_both_answers(
+def test_a_preview_of_preferences_shows_both_answers(
     api: TestClient, ask: Post, send: Send, inspect_all: Do, run_all_checks: Do, model: str
 ) -> None:
-    """For the objective that trains on it, and refused for the other one, as a job is."""
+    """Preferences need the objective that trains on them, and other rows the other one, as in a job."""
     turns = [{"role": "user", "content": "Is it late?"}]
     row = {
         "input": {"messages": turns},
@@ -70,10 +70,10 @@ def test_a_preference_shows_both_answers(
         "non_preferred_output": [{"role": "assistant", "content": "no"}],
     }
     id, others = send([row, row | {"input": {"messages": [turns[0] | {"content": "When?"}]}}]), send(ROWS)
-    place = ask(id, objective="dpo", rows=[2])
+    url = ask(id, objective="dpo", rows=[2])
     inspect_all()
     assert run_all_checks() == 1
-    done = api.get(place).json()
+    done = api.get(url).json()
     assert [(shown["line"], shown["answer"]) for shown in done["rows"]] == [(2, "chosen"), (2, "rejected")]
     labelled = ["".join(each["text"] for each in shown["tokens"] if each["labelled"]) for shown in done["rows"]]
     assert [text.split("<")[0] for text in labelled] == ["yes, alas", "no"]
@@ -84,11 +84,11 @@ def test_a_preference_shows_both_answers(
     assert errors == {"": "train_on_with_dpo"}
 
 
-def test_it_waits_for_the_inspection_and_then_answers(
+def test_a_preview_waits_for_the_inspection(
     api: TestClient, ask: Post, send: Send, inspect_all: Do, run_all_checks: Do, sessions: Sessions, project_id: str
 ) -> None:
     id = send(ROWS)
-    place = ask(id, rows=[2, 30], max_seq_len=24)
+    url = ask(id, rows=[2, 30], max_seq_len=24)
     with transaction(sessions) as session:
         assert find_light_work(session) == {project_id}, "for the inspection"
     assert run_all_checks() == 0
@@ -97,7 +97,7 @@ def test_it_waits_for_the_inspection_and_then_answers(
         assert DatasetService(session).projects_with_work() == []
         assert find_light_work(session) == {project_id}
     assert run_all_checks() == 1
-    done = api.get(place).json()
+    done = api.get(url).json()
     assert (done["state"], done["failure"], done["dataset_id"]) == ("ready", None, id)
     assert done["finished_at"] > done["created_at"]
     assert done["spec"]["batch_size"] == 8
@@ -119,7 +119,7 @@ def test_it_waits_for_the_inspection_and_then_answers(
         assert find_light_work(session) == set()
 
 
-def test_a_bad_spec_is_reported_as_a_jobs_is(api: TestClient, model: str, send: Send, inspect_all: Do) -> None:
+def test_a_bad_spec_is_reported_as_for_a_job(api: TestClient, model: str, send: Send, inspect_all: Do) -> None:
     id = send(ROWS)
     assert refused(api, id, {}) == {"/base_model": "missing"}
     assert refused(api, id, [1]) == {"": "wrong_type"}
@@ -149,13 +149,13 @@ def test_a_bad_spec_is_reported_as_a_jobs_is(api: TestClient, model: str, send: 
     assert (answer.status_code, answer.json()["code"]) == (404, "preview_not_found")
 
 
-def test_a_dataset_that_turns_out_invalid_fails_what_waited(
+def test_a_dataset_that_turns_out_invalid_fails_its_waiting_preview(
     api: TestClient, ask: Post, send: Send, inspect_all: Do, run_all_checks: Do
 ) -> None:
-    place = ask(send([{"prompt": "a", "completion": ""}]))
+    url = ask(send([{"prompt": "a", "completion": ""}]))
     inspect_all()
     assert run_all_checks() == 1
-    done = api.get(place).json()
+    done = api.get(url).json()
     assert (done["state"], done["failure"]["code"], done["totals"]) == ("failed", "dataset_invalid", None)
 
 
@@ -167,9 +167,9 @@ def test_an_invalid_dataset_is_previewed_without_its_bad_rows(
     assert refused(api, mixed, {"base_model": model}) == {"": "dataset_invalid"}
     few = {"base_model": model, "on_bad_rows": {"action": "skip", "max_share": 0.05}}
     assert refused(api, mixed, few) == {"": "too_many_bad_rows"}
-    place = ask(mixed, on_bad_rows={"action": "skip", "max_share": 0.2})
+    url = ask(mixed, on_bad_rows={"action": "skip", "max_share": 0.2})
     run_all_checks()
-    totals = api.get(place).json()["totals"]
+    totals = api.get(url).json()["totals"]
     assert (totals["num_rows"], totals["skipped_rows"]) == (9, {"no_trainable_text": 1})
 
 
@@ -192,53 +192,53 @@ def template(
     return give
 
 
-def test_a_template_that_refuses_the_rows_fails_it(
+def test_a_template_that_rejects_a_row_fails_the_preview(
     api: TestClient, ask: Post, send: Send, inspect_all: Do, run_all_checks: Do, template: Callable[[str], None]
 ) -> None:
     template("{% if messages[0].content == 'a' %}{{ raise_exception('No system turns, please.') }}{% endif %}")
     thought = {"role": "assistant", "content": "b", "reasoning_content": "hm"}
-    place, other = ask(send(CHAT)), ask(send([{"messages": [{"role": "user", "content": "think"}, thought]}]))
+    url, other_url = ask(send(CHAT)), ask(send([{"messages": [{"role": "user", "content": "think"}, thought]}]))
     inspect_all()
     run_all_checks()
-    failure = api.get(place).json()["failure"]
-    assert api.get(other).json()["failure"]["code"] == "reasoning_not_rendered"
+    failure = api.get(url).json()["failure"]
+    assert api.get(other_url).json()["failure"]["code"] == "reasoning_not_rendered"
     assert failure["code"] == "dataset_invalid"
     assert "Row 1 of the dataset: The chat template rejected the row: No system turns, please." in failure["message"]
 
 
-def test_a_model_or_bytes_that_are_gone_fail_it(
+def test_a_missing_or_damaged_file_or_model_fails_the_preview(
     api: TestClient, ask: Post, send: Send, inspect_all: Do, run_all_checks: Do, sessions: Sessions, settings: Settings
 ) -> None:
     id = send(ROWS)
     inspect_all()
-    places = [ask(id)]
+    urls = [ask(id)]
     [stored] = [path for path in (settings.data_dir / "storage").rglob(id) if path.is_file()]
-    kept = stored.read_bytes()
-    stored.write_bytes(kept[:-1] + b" ")
+    data = stored.read_bytes()
+    stored.write_bytes(data[:-1] + b" ")
     run_all_checks()
     stored.unlink()
-    places.append(ask(id))
+    urls.append(ask(id))
     run_all_checks()
-    stored.write_bytes(kept)
-    places.append(ask(id))
+    stored.write_bytes(data)
+    urls.append(ask(id))
     with transaction(sessions) as session:
         model = session.scalars(select(RegisteredModel)).one()
         config = next(file for file in model.files if file["path"] == "tokenizer_config.json")
         model.files = [file for file in model.files if file != config] + [config | {"key": "models/gone"}]
     shutil.rmtree(settings.cache_dir / "models")
     run_all_checks()
-    places.append(ask(id))
+    urls.append(ask(id))
     with transaction(sessions) as session:
         session.execute(delete(RegisteredModel))
     run_all_checks()
-    codes = [api.get(place).json()["failure"]["code"] for place in places]
+    codes = [api.get(url).json()["failure"]["code"] for url in urls]
     assert codes == ["file_missing", "file_missing", "model_unusable", "model_not_found"]
 
 
 @pytest.mark.parametrize(
     ("name", "value", "code"), [("LEAST_CPU_SECONDS", 1, "timed_out"), ("LEAST_MEMORY_BYTES", 2**29, "out_of_memory")]
 )
-def test_a_limit_that_is_broken_fails_it(
+def test_exceeding_a_limit_fails_the_preview(
     api: TestClient,
     ask: Post,
     send: Send,
@@ -252,22 +252,22 @@ def test_a_limit_that_is_broken_fails_it(
 ) -> None:
     template(SLEEPING if code == "timed_out" else "{{ 'x' * 10**9 }}")
     monkeypatch.setattr(dataset_checks, name, value)
-    place = ask(send(CHAT))
+    url = ask(send(CHAT))
     inspect_all()
     assert run_all_checks() == 1
-    assert api.get(place).json()["failure"]["code"] == code
+    assert api.get(url).json()["failure"]["code"] == code
 
 
-def test_the_newest_are_kept(api: TestClient, ask: Post, send: Send, sessions: Sessions) -> None:
+def test_only_the_newest_previews_are_kept(api: TestClient, ask: Post, send: Send, sessions: Sessions) -> None:
     id = send(ROWS)
-    places = [ask(id) for _ in range(KEPT + 2)]
+    urls = [ask(id) for _ in range(KEPT + 2)]
     with transaction(sessions) as session:
         assert session.scalar(select(func.count()).select_from(DatasetCheck)) == KEPT
-    assert [api.get(place).status_code for place in places[:3]] == [404, 404, 200]
+    assert [api.get(url).status_code for url in urls[:3]] == [404, 404, 200]
     page = api.get(f"/datasets/{id}/previews?limit=15").json()
     rest = api.get(f"/datasets/{id}/previews?limit=15&cursor={page['next_cursor']}").json()
     ids = [item["id"] for item in [*page["items"], *rest["items"]]]
-    assert ids == [place.rpartition("/")[2] for place in reversed(places[2:])]
+    assert ids == [url.rpartition("/")[2] for url in reversed(urls[2:])]
     assert rest["next_cursor"] is None
 
 
@@ -276,19 +276,19 @@ def children() -> list[psutil.Process]:
 
 
 @pytest.fixture
-def under_way(
+def running_preview(
     ask: Post, send: Send, inspect_all: Do, template: Callable[[str], None], place: InspectionContext, cache: ModelCache
 ) -> Any:
-    """Where a preview is that takes for ever, its process, and what asks the worker to stop."""
+    """Begin a preview that never finishes; return its URL, its process and the event that drains the worker."""
     template(SLEEPING)
-    at = ask(send(CHAT))
+    url = ask(send(CHAT))
     inspect_all()
     draining = threading.Event()
     thread = threading.Thread(target=run_next_check, args=(place, cache, HERE, draining))
     thread.start()
     while not children():
         time.sleep(0.02)
-    yield at, children()[0], draining
+    yield url, children()[0], draining
     draining.set()
     thread.join(30)
     assert not thread.is_alive()
@@ -296,71 +296,71 @@ def under_way(
     assert not list((place.work / "inspections").glob("preview-*"))
 
 
-def test_its_process_has_no_credentials_and_no_torch(
+def test_the_process_has_no_credentials_and_no_torch(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     for name in ("DATABASE_URL", "REDIS_URL", "PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "TUNEWRIGHT_API_KEY"):
         monkeypatch.setenv(name, "secret")
-    _, process, _ = request.getfixturevalue("under_way")
+    _, process, _ = request.getfixturevalue("running_preview")
     seen = process.environ()
     assert "secret" not in seen.values()
     assert seen.keys() <= {*PASSED_ON, *OWN_VARIABLES, "PYTHONPATH", "LC_CTYPE"}
-    while process.rlimit(psutil.RLIMIT_AS)[0] == psutil.RLIM_INFINITY:  # its imports come first
+    while process.rlimit(psutil.RLIMIT_AS)[0] == psutil.RLIM_INFINITY:  # it sets its limits after its imports
         time.sleep(0.02)
     assert process.rlimit(psutil.RLIMIT_CPU)[0] >= dataset_checks.LEAST_CPU_SECONDS
     assert "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text()
 
 
-def test_its_death_fails_it(api: TestClient, under_way: Any) -> None:
-    at, process, _ = under_way
+def test_a_crash_of_the_process_fails_the_preview(api: TestClient, running_preview: Any) -> None:
+    url, process, _ = running_preview
     process.send_signal(signal.SIGSEGV)
     for _ in range(300):
-        if (done := api.get(at).json())["state"] != "pending":
+        if (done := api.get(url).json())["state"] != "pending":
             break
         time.sleep(0.05)
     assert done["failure"]["code"] == "internal_error"
     assert "signal 11" in done["failure"]["message"]
 
 
-def test_it_goes_with_its_dataset_and_is_let_go_of(api: TestClient, under_way: Any) -> None:
-    at, process, _ = under_way
-    dataset = at.rpartition("/previews/")[0]
+def test_deleting_the_dataset_deletes_the_preview_and_ends_its_process(api: TestClient, running_preview: Any) -> None:
+    url, process, _ = running_preview
+    dataset = url.rpartition("/previews/")[0]
     assert api.delete(dataset).status_code == 204
     process.wait(10)
-    assert api.get(at).json()["code"] == "dataset_not_found"
+    assert api.get(url).json()["code"] == "dataset_not_found"
 
 
-def test_a_worker_that_dies_is_replaced_after_its_lease_and_a_drained_one_at_once(
-    under_way: Any, sessions: Sessions, place: InspectionContext, cache: ModelCache
+def test_another_worker_takes_over_a_preview_after_a_drain_or_its_lease(
+    running_preview: Any, sessions: Sessions, place: InspectionContext, cache: ModelCache
 ) -> None:
-    _, process, draining = under_way
+    _, process, draining = running_preview
 
     def lease_end() -> datetime | None:
         with transaction(sessions) as session:
             return session.scalars(select(DatasetCheck.leased_until)).one()
 
-    def wait_until(holds: Callable[[], bool]) -> None:
+    def wait_until(condition: Callable[[], bool]) -> None:
         until = time.monotonic() + 20
-        while not holds():
+        while not condition():
             assert time.monotonic() < until
             time.sleep(0.02)
 
     first = lease_end()
     assert first is not None
     wait_until(lambda: (lease_end() or first) > first)
-    assert not run_next_check(place, cache, HERE), "it is leased"
+    assert not run_next_check(place, cache, HERE), "the preview is still leased"
     draining.set()
     process.wait(10)
     wait_until(lambda: lease_end() is None)
     with transaction(sessions) as session:
         session.execute(update(DatasetCheck).values(leased_until=func.clock_timestamp()))
-        gone = {"path": "tokenizer.json", "key": "models/gone", "size": 1, "sha256": "0" * 64}
-        session.execute(update(RegisteredModel).values(files=[gone]))
+        missing = {"path": "tokenizer.json", "key": "models/gone", "size": 1, "sha256": "0" * 64}
+        session.execute(update(RegisteredModel).values(files=[missing]))
         assert session.scalars(select(Dataset.state)).one() == "ready"
     assert run_next_check(place, cache, HERE)
 
 
-def test_an_online_worker_with_a_gpu_is_the_one_that_is_counted_for() -> None:
+def test_a_preview_is_planned_for_an_online_worker_with_a_gpu() -> None:
     cpu, gpu = (
         dataset_checks.PlanMachine(worker=device, device=device, device_name=None) for device in ("cpu", "cuda")
     )

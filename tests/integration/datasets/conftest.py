@@ -1,4 +1,4 @@
-"""Uploads as clients write them."""
+"""Fixtures that upload datasets as clients do, and that do the work of the light worker."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ DATA = jsonl(ROWS * 40)
 
 @pytest.fixture
 def upload(api: TestClient) -> Callable[..., httpx2.Response]:
-    """Post bytes as a file; the response."""
+    """Post bytes as a file; return the response."""
 
     def post(data: bytes = jsonl(ROWS), filename: str = "rows.jsonl", **options: Any) -> httpx2.Response:
         return api.post("/datasets", files={"file": (filename, data)}, **options)
@@ -42,7 +42,7 @@ def upload(api: TestClient) -> Callable[..., httpx2.Response]:
 
 @pytest.fixture
 def stored_files(settings: Settings) -> Callable[[], list[Path]]:
-    """What lies in storage, half-written objects included."""
+    """List the files in storage, half-written objects included."""
     root = settings.data_dir / "storage"
     return lambda: [path for path in root.rglob("*") if path.is_file()]
 
@@ -57,20 +57,20 @@ def place(sessions: Sessions, settings: Settings) -> InspectionContext:
 
 @pytest.fixture
 def inspect_all(place: InspectionContext) -> Callable[[], int]:
-    """Do what the light worker does; the number of inspections."""
+    """Run all inspections as the light worker does; return their number."""
     return lambda: sum(1 for _ in iter(lambda: inspect_next(place), False))
 
 
 @pytest.fixture
 def live(live_server: str, make_key: Callable[..., str]) -> Iterator[httpx2.Client]:
-    """A client of the API behind a real socket."""
+    """Connect a client to the API through a real socket."""
     with httpx2.Client(base_url=live_server, headers={"Authorization": f"Bearer {make_key()}"}, timeout=30) as client:
         yield client
 
 
 @pytest.fixture
 def begin(api: TestClient) -> Begin:
-    """Begin an upload; its id."""
+    """Begin an upload; return its id."""
 
     def begin(size: int = len(DATA), filename: str = "rows.jsonl", **fields: Any) -> str:
         answer = api.post("/uploads", json={"bytes": size, "filename": filename, **fields})
@@ -82,7 +82,7 @@ def begin(api: TestClient) -> Begin:
 
 @pytest.fixture
 def send(api: TestClient) -> Send:
-    """Send a part; its id."""
+    """Send a part; return its id."""
 
     def send(upload_id: str, data: bytes) -> str:
         answer = api.post(f"/uploads/{upload_id}/parts", content=data)
@@ -94,7 +94,7 @@ def send(api: TestClient) -> Send:
 
 @pytest.fixture
 def join_all(sessions: Sessions, settings: Settings) -> Callable[[], int]:
-    """Do what the light worker does first; the number of joinings."""
+    """Join all completed uploads as the light worker does; return their number."""
     return lambda: sum(1 for _ in iter(lambda: join_next(sessions, Storage(settings.storage), "here-1"), False))
 
 

@@ -1,4 +1,4 @@
-"""The client and the command line send large files in parts, and go on where they were interrupted."""
+"""The client and the command line send large files in parts and resume interrupted uploads."""
 
 import hashlib
 import json
@@ -46,7 +46,7 @@ def client(live: httpx2.Client) -> Iterator[Client]:
 
 @pytest.fixture
 def work(place: InspectionContext) -> Callable[[], None]:
-    """What the light worker does."""
+    """Do all pending work of the light worker."""
 
     def work() -> None:
         while join_next(place.sessions, place.storage, place.worker_id) or inspect_next(place):
@@ -68,7 +68,9 @@ def interrupted_after(num_bytes: int) -> upload.Progress:
     return progress
 
 
-def test_a_large_file_goes_in_parts(client: Client, live: httpx2.Client, rows: Path, work: Callable[[], None]) -> None:
+def test_a_large_file_is_sent_in_parts(
+    client: Client, live: httpx2.Client, rows: Path, work: Callable[[], None]
+) -> None:
     progress: list[tuple[int, int]] = []
     dataset = client.upload_dataset(rows, lambda *each: progress.append(each), expires_after_seconds=3600)
     assert (dataset.state, dataset.filename, dataset.bytes, dataset.sha256) == (
@@ -87,7 +89,7 @@ def test_a_large_file_goes_in_parts(client: Client, live: httpx2.Client, rows: P
     assert dataset.sha256 == hashlib.sha256(DATA).hexdigest()
 
 
-def test_what_was_interrupted_goes_on(
+def test_an_interrupted_upload_is_resumed(
     client: Client, live: httpx2.Client, rows: Path, work: Callable[[], None]
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
@@ -109,7 +111,7 @@ def test_what_was_interrupted_goes_on(
     assert client.get_dataset(dataset.id).sha256 == hashlib.sha256(DATA).hexdigest()
 
 
-def test_a_file_that_changed_in_between_is_the_new_one(
+def test_a_resumed_upload_sends_the_changed_file(
     client: Client, live: httpx2.Client, rows: Path, work: Callable[[], None]
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
@@ -123,7 +125,7 @@ def test_a_file_that_changed_in_between_is_the_new_one(
     assert ended["state"] == "completed"
 
 
-def test_without_resume_and_for_other_files_an_upload_of_its_own(
+def test_without_resume_or_for_another_file_a_new_upload_is_begun(
     client: Client, live: httpx2.Client, rows: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
@@ -147,7 +149,7 @@ def test_equal_parts_are_sent_once(client: Client, live: httpx2.Client, rows: Pa
     assert client.get_dataset(dataset.id).sha256 == hashlib.sha256(rows.read_bytes()).hexdigest()
 
 
-def test_a_file_that_shrinks_under_way_is_refused(client: Client, live: httpx2.Client, rows: Path) -> None:
+def test_a_file_that_shrinks_during_its_upload_is_refused(client: Client, live: httpx2.Client, rows: Path) -> None:
     def progress(done: int, total: int) -> None:
         if done > 5 * PART:
             os.truncate(rows, 7 * PART)
@@ -158,10 +160,10 @@ def test_a_file_that_shrinks_under_way_is_refused(client: Client, live: httpx2.C
     assert live.get("/datasets").json()["items"] == []
 
 
-def test_a_server_that_fails_for_a_moment(
+def test_a_short_failure_of_the_server_is_retried(
     client: Client, live: httpx2.Client, rows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk fails twice, and the connection once; a failure that lasts is reported."""
+    """The disk fails twice and the upload still succeeds; a lasting failure is reported."""
     monkeypatch.setattr(watch, "FIRST_DELAY_SECONDS", 0.01)
     real, failures = Storage.writer, iter([True, False, True, False, False])
 
@@ -187,12 +189,12 @@ def test_the_command_line_resumes(
     real = upload.send_part
     num_sent = 0
 
-    def send_part(*given: Any) -> str:
+    def send_part(*arguments: Any) -> str:
         nonlocal num_sent
         num_sent += 1
         if num_sent == 4:
             raise ConnectionFailed("The connection broke.")
-        return real(*given)
+        return real(*arguments)
 
     monkeypatch.setattr(upload, "send_part", send_part)
     broken = CliRunner().invoke(app, ["datasets", "upload", str(rows)])

@@ -1,4 +1,4 @@
-"""Looking at datasets, downloading and deleting them."""
+"""Datasets are listed, downloaded and deleted over HTTP."""
 
 import hashlib
 import threading
@@ -23,7 +23,7 @@ UNKNOWN = "file-" + "0" * 24
 
 @pytest.fixture
 def add_job(sessions: Sessions, project_id: str) -> Callable[[str], str]:
-    """A job that uses a dataset; its id."""
+    """Add a job that uses a dataset; return its id."""
 
     def add(dataset_id: str) -> str:
         id = new_id("ftjob")
@@ -50,7 +50,7 @@ def job_row(id: str, project_id: str) -> Job:
     )
 
 
-def test_pages_follow_one_another_newest_first(api: TestClient, upload: Upload) -> None:
+def test_datasets_are_listed_by_page_newest_first(api: TestClient, upload: Upload) -> None:
     ids = [upload(filename=f"{n}.jsonl").json()["id"] for n in range(5)]
     seen: list[str] = []
     cursor = None
@@ -76,7 +76,7 @@ def test_lists_filter_by_state(api: TestClient, upload: Upload, sessions: Sessio
     assert api.get("/datasets", params={"state": "odd"}).json()["errors"][0]["pointer"] == "/query/state/0"
 
 
-def test_ids_that_name_nothing(api: TestClient) -> None:
+def test_an_unknown_id_is_not_found(api: TestClient) -> None:
     for id in (UNKNOWN, "file-1", "x", "%00", "ftjob-" + "0" * 24, UNKNOWN + "%0A"):
         for method, path in (("GET", ""), ("GET", "/content"), ("DELETE", "")):
             answer = api.request(method, f"/datasets/{id}{path}")
@@ -96,7 +96,7 @@ def test_another_project_sees_nothing(
     assert api.get(f"/datasets/{id}").status_code == 200
 
 
-def test_content_has_a_digest_a_tag_and_ranges(api: TestClient, upload: Upload) -> None:
+def test_content_has_a_digest_an_etag_and_ranges(api: TestClient, upload: Upload) -> None:
     data = b'{"text": "0123456789"}\n'
     dataset = upload(data).json()
     url = f"/datasets/{dataset['id']}/content"
@@ -125,7 +125,7 @@ def test_a_cancelled_download_leaves_the_server_healthy(live: httpx2.Client) -> 
     assert hashlib.sha256(live.get(f"/datasets/{id}/content").content).hexdigest() == hashlib.sha256(big).hexdigest()
 
 
-def test_a_deleted_dataset_is_gone_and_its_bytes_are_left_to_the_collector(
+def test_a_deleted_dataset_leaves_its_bytes_to_the_collector(
     api: TestClient, upload: Upload, sessions: Sessions, project_id: str
 ) -> None:
     id = upload().json()["id"]
@@ -136,7 +136,7 @@ def test_a_deleted_dataset_is_gone_and_its_bytes_are_left_to_the_collector(
         assert session.scalars(select(DeletedObject.storage_key)).all() == [f"{project_id}/datasets/{id}"]
 
 
-def test_a_dataset_in_use_names_its_jobs(
+def test_deleting_a_dataset_in_use_is_refused_with_its_jobs(
     api: TestClient, upload: Upload, add_job: Callable[[str], str], sessions: Sessions, project_id: str
 ) -> None:
     id = upload().json()["id"]
@@ -172,7 +172,7 @@ def test_a_deletion_waits_for_a_job_that_is_being_posted(
     assert answers[0].json()["code"] == "dataset_in_use"
 
 
-def test_whether_a_jobs_datasets_are_ready(
+def test_a_job_shows_whether_its_datasets_are_inspected(
     upload: Upload,
     add_job: Callable[[str], str],
     inspect_all: Callable[[], int],

@@ -1,4 +1,4 @@
-"""Datasets that expire, and uploads that no dataset came of."""
+"""Expired datasets and files without a dataset are deleted."""
 
 import os
 import threading
@@ -33,8 +33,8 @@ def dispatcher(settings: Settings, sessions: Sessions) -> Dispatcher:
 
 
 @pytest.fixture
-def job_of(sessions: Sessions, project_id: str) -> Callable[[str], str]:
-    """A queued job that uses a dataset; its id."""
+def add_job(sessions: Sessions, project_id: str) -> Callable[[str], str]:
+    """Add a queued job that uses a dataset; return its id."""
 
     def add(dataset_id: str) -> str:
         fields: dict[str, Any] = {"state": "queued", "priority": 0, "base_model": "m", "method": "lora", "spec": {}}
@@ -59,11 +59,11 @@ def pass_time(sessions: Sessions, root: Path, time: timedelta) -> None:
 
 def expiry(answer: httpx2.Response) -> timedelta | None:
     dataset = answer.json()
-    ends, begins = dataset["expires_at"], datetime.fromisoformat(dataset["created_at"])
-    return datetime.fromisoformat(ends) - begins if ends else None
+    expires_at, created_at = dataset["expires_at"], datetime.fromisoformat(dataset["created_at"])
+    return datetime.fromisoformat(expires_at) - created_at if expires_at else None
 
 
-def test_an_upload_says_when_it_expires(api: TestClient, upload: Upload) -> None:
+def test_an_upload_returns_when_its_dataset_expires(api: TestClient, upload: Upload) -> None:
     assert expiry(upload()) is None
     answer = upload(params={"expires_after_seconds": 3600})
     assert expiry(answer) == timedelta(hours=1)
@@ -73,7 +73,7 @@ def test_an_upload_says_when_it_expires(api: TestClient, upload: Upload) -> None
         assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
 
 
-def test_the_servers_own_time_holds_for_uploads_that_do_not_say(
+def test_the_server_default_applies_to_uploads_without_an_expiry(
     settings: Settings, make_key: Callable[..., str]
 ) -> None:
     settings.data_dir.mkdir()
@@ -94,28 +94,28 @@ def test_an_expired_dataset_is_deleted_with_its_bytes(
 ) -> None:
     kept = upload().json()["id"]
     later = upload(params={"expires_after_seconds": 7200}).json()["id"]
-    gone = upload(params={"expires_after_seconds": 3600}).json()["id"]
+    expired = upload(params={"expires_after_seconds": 3600}).json()["id"]
     dispatcher.retain()
     assert len(api.get("/datasets").json()["items"]) == 3
     pass_time(sessions, settings.data_dir / "storage", timedelta(minutes=61))
     dispatcher.retain()
-    assert api.get(f"/datasets/{gone}").json()["code"] == "dataset_not_found"
+    assert api.get(f"/datasets/{expired}").json()["code"] == "dataset_not_found"
     dispatcher.collect()
     assert {path.name for path in stored_files()} == {kept, later}
     assert {item["id"] for item in api.get("/datasets").json()["items"]} == {kept, later}
 
 
-def test_a_dataset_in_use_outlives_its_time(
+def test_a_dataset_in_use_does_not_expire(
     api: TestClient,
     upload: Upload,
     sessions: Sessions,
     project_id: str,
     settings: Settings,
     dispatcher: Dispatcher,
-    job_of: Callable[[str], str],
+    add_job: Callable[[str], str],
 ) -> None:
     id = upload(params={"expires_after_seconds": 3600}).json()["id"]
-    job = job_of(id)
+    job = add_job(id)
     pass_time(sessions, settings.data_dir / "storage", 30 * DAY)
     dispatcher.retain()
     dispatcher.collect()
@@ -131,7 +131,7 @@ def test_a_dataset_in_use_outlives_its_time(
 def test_a_job_posted_at_the_last_moment_keeps_its_dataset(
     upload: Upload, sessions: Sessions, project_id: str, dispatcher: Dispatcher
 ) -> None:
-    """The first to commit wins: the dataset that is being taken into use is left for later."""
+    """The first to commit wins: the dispatcher skips a dataset that a job is about to use."""
     id = upload(params={"expires_after_seconds": 1}).json()["id"]
     with transaction(sessions) as session:
         session.execute(update(Dataset).values(expires_at=func.clock_timestamp()))
@@ -147,7 +147,7 @@ def test_a_job_posted_at_the_last_moment_keeps_its_dataset(
         assert session.scalars(select(Dataset.id)).all() == [id]
 
 
-def test_uploads_that_no_dataset_came_of_go_a_day_later(
+def test_files_without_a_dataset_are_deleted_after_a_day(
     upload: Upload,
     sessions: Sessions,
     settings: Settings,
@@ -156,33 +156,33 @@ def test_uploads_that_no_dataset_came_of_go_a_day_later(
     stored_files: Callable[[], list[Path]],
     tmp_path: Path,
 ) -> None:
-    """The server was killed between the bytes and the row; and in the middle of the bytes."""
+    """The server was killed after it stored the bytes but before it wrote the row, or while it stored the bytes."""
     kept, orphan, half = upload().json()["id"], new_id("file"), f"{new_id('file')}#1"
     root = settings.data_dir / "storage"
     (tmp_path / "rows").write_bytes(b"{}")
     Storage(settings.storage).put_file(dataset_key(project_id, orphan), tmp_path / "rows", "rows")
     (root / dataset_key(project_id, half)).write_bytes(b"half")
 
-    def look() -> set[str]:
+    def collect_and_list() -> set[str]:
         dispatcher.collector.search()
         dispatcher.collect()
         return {path.name for path in stored_files()}
 
-    assert look() == {kept, orphan, half}
+    assert collect_and_list() == {kept, orphan, half}
     pass_time(sessions, root, timedelta(hours=23))
-    assert look() == {kept, orphan, half}
+    assert collect_and_list() == {kept, orphan, half}
     pass_time(sessions, root, timedelta(hours=2))
-    assert look() == {kept, orphan}, "it waits for an hour, in case its row is late"
+    assert collect_and_list() == {kept, orphan}, "it is kept for another hour, in case its row is late"
     pass_time(sessions, root, timedelta(hours=2))
-    assert look() == {kept}
+    assert collect_and_list() == {kept}
     with transaction(sessions) as session:
         assert session.scalars(select(DeletedObject.storage_key)).all() == []
 
 
-def test_a_row_that_comes_late_keeps_its_bytes(
+def test_a_late_row_keeps_its_bytes(
     sessions: Sessions, settings: Settings, project_id: str, dispatcher: Dispatcher, tmp_path: Path
 ) -> None:
-    """S3 dates an upload by its beginning, and one may take longer than a day."""
+    """S3 dates an object by the start of its upload, which may take longer than a day."""
     id = new_id("file")
     (tmp_path / "rows").write_bytes(b"{}")
     storage = Storage(settings.storage)
@@ -200,18 +200,20 @@ def test_a_row_that_comes_late_keeps_its_bytes(
         assert session.scalars(select(DeletedObject)).all() == []
 
 
-def test_uploads_under_an_impatient_dispatcher(live: httpx2.Client, settings: Settings, sessions: Sessions) -> None:
-    """What is older than a millisecond counts as old, and the store is searched all the time. An upload may fail, since
-    a half-written file goes too; one that was accepted stays."""
-    hasty = Dispatcher(settings.model_copy(update={"orphan_ttl_seconds": 0.001}), sessions)
-    stop, looks, failures = threading.Event(), [], []
+def test_the_collector_never_deletes_an_accepted_upload(
+    live: httpx2.Client, settings: Settings, sessions: Sessions
+) -> None:
+    """The collector searches without a pause and deletes files older than a millisecond. An upload may fail, since its
+    half-written file is deleted too; an accepted upload stays."""
+    eager_dispatcher = Dispatcher(settings.model_copy(update={"orphan_ttl_seconds": 0.001}), sessions)
+    stop, rounds, failures = threading.Event(), [], []
 
-    def look() -> None:
+    def collect_repeatedly() -> None:
         while not stop.is_set():
             try:
-                hasty.collector.search()
-                hasty.collect()
-                looks.append(1)
+                eager_dispatcher.collector.search()
+                eager_dispatcher.collect()
+                rounds.append(1)
             except Exception as error:
                 failures.append(error)
                 return
@@ -220,7 +222,7 @@ def test_uploads_under_an_impatient_dispatcher(live: httpx2.Client, settings: Se
         for start in range(0, len(data), 1000):
             yield data[start : start + 1000]
 
-    thread = threading.Thread(target=look)
+    thread = threading.Thread(target=collect_repeatedly)
     thread.start()
     sent = {}
     for number in range(40):
@@ -237,7 +239,7 @@ def test_uploads_under_an_impatient_dispatcher(live: httpx2.Client, settings: Se
     stop.set()
     thread.join()
     assert failures == []
-    assert len(looks) > 3
+    assert len(rounds) > 3
     assert len(sent) > 10
     for id, data in sent.items():
         assert live.get(f"/datasets/{id}/content").content == data

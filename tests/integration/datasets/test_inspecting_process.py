@@ -1,4 +1,4 @@
-"""The process that reads: what it sees, what ends it, and what becomes of the dataset then."""
+"""An inspection runs in a child process with limits; if the process fails, the dataset becomes invalid."""
 
 import os
 import shutil
@@ -33,45 +33,47 @@ LINE = b'{"prompt": "2+2=", "completion": "4, of course"}\n'
 
 
 def children() -> list[psutil.Process]:
-    """Inspecting processes of this test."""
+    """Return the inspection processes of this test."""
     return running("worker.inspection")
 
 
-class Slow(Storage):
-    """Gives the first bytes, and the others on request."""
+class SlowStorage(Storage):
+    """Returns the first line at once, and the rest after `resume` is set."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        self.go_on = threading.Event()
+        self.resume = threading.Event()
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         yield LINE
-        self.go_on.wait(30)
+        self.resume.wait(30)
         yield from super().read(key, start, end)
 
 
 @pytest.fixture
-def slow(settings: Settings) -> Slow:
-    return Slow(settings.storage)
+def slow_storage(settings: Settings) -> SlowStorage:
+    return SlowStorage(settings.storage)
 
 
 @pytest.fixture
-def under_way(upload: Upload, place: InspectionContext, slow: Slow) -> Iterator[tuple[str, psutil.Process]]:
-    """A dataset, and the process that has read its first line."""
+def running_inspection(
+    upload: Upload, place: InspectionContext, slow_storage: SlowStorage
+) -> Iterator[tuple[str, psutil.Process]]:
+    """Begin an inspection; return the dataset's id and the process that has read its first line."""
     id = upload(LINE * 100).json()["id"]
-    thread = threading.Thread(target=inspect_next, args=(place._replace(storage=slow),))
+    thread = threading.Thread(target=inspect_next, args=(place._replace(storage=slow_storage),))
     thread.start()
     while not children():
         time.sleep(0.02)
     yield id, children()[0]
-    slow.go_on.set()
+    slow_storage.resume.set()
     thread.join(30)
     assert not thread.is_alive()
     assert not children()
     assert not list((place.work / "inspections").glob("file-*"))
 
 
-def settled(api: TestClient, id: str) -> dict[str, object]:
+def wait_until_inspected(api: TestClient, id: str) -> dict[str, object]:
     for _ in range(300):
         dataset: dict[str, object] = api.get(f"/datasets/{id}").json()
         if dataset["state"] != "inspecting":
@@ -80,24 +82,26 @@ def settled(api: TestClient, id: str) -> dict[str, object]:
     raise AssertionError("it is still being inspected")
 
 
-def test_it_has_no_credentials(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+def test_the_process_has_no_credentials(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     for name in ("DATABASE_URL", "REDIS_URL", "PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "TUNEWRIGHT_API_KEY"):
         monkeypatch.setenv(name, "secret")
-    _, process = request.getfixturevalue("under_way")
+    _, process = request.getfixturevalue("running_inspection")
     seen = process.environ()
     assert "secret" not in seen.values()
     assert seen.keys() <= {*PASSED_ON, *OWN_VARIABLES, "PYTHONPATH", "LC_CTYPE"}
-    while process.rlimit(psutil.RLIMIT_FSIZE)[0] == psutil.RLIM_INFINITY:  # its imports come first
+    while process.rlimit(psutil.RLIMIT_FSIZE)[0] == psutil.RLIM_INFINITY:  # it sets its limits after its imports
         time.sleep(0.02)
     assert process.rlimit(psutil.RLIMIT_AS)[0] == inspections.MEMORY_BYTES
     assert process.rlimit(psutil.RLIMIT_CPU)[0] >= inspections.LEAST_CPU_SECONDS
 
 
-def test_its_death_is_the_datasets_finding(api: TestClient, under_way: tuple[str, psutil.Process], slow: Slow) -> None:
-    id, process = under_way
+def test_a_crash_of_the_process_makes_the_dataset_invalid(
+    api: TestClient, running_inspection: tuple[str, psutil.Process], slow_storage: SlowStorage
+) -> None:
+    id, process = running_inspection
     process.send_signal(signal.SIGSEGV)
-    slow.go_on.set()
-    dataset = settled(api, id)
+    slow_storage.resume.set()
+    dataset = wait_until_inspected(api, id)
     assert (dataset["state"], dataset["problem_counts"]) == ("invalid", {"unreadable_file": 1})
     [problem] = api.get(f"/datasets/{id}/problems").json()["items"]
     assert (problem["code"], problem["severity"]) == ("unreadable_file", "error")
@@ -105,23 +109,23 @@ def test_its_death_is_the_datasets_finding(api: TestClient, under_way: tuple[str
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "says"),
+    ("name", "value", "message"),
     [
         ("MEMORY_BYTES", 400 * 2**20, "memory limit"),
         ("LEAST_CPU_SECONDS", 1, "time limit"),
         ("LEAST_FILE_BYTES", 4096, "size limit"),
     ],
 )
-def test_a_limit_that_is_broken_is_the_datasets_finding(
+def test_exceeding_a_limit_makes_the_dataset_invalid(
     api: TestClient,
     upload: Upload,
     place: InspectionContext,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
     value: int,
-    says: str,
+    message: str,
 ) -> None:
-    """A row of eight megabytes that explodes when it is parsed; rows that are all wrong; hashes that need room."""
+    """The datasets: a row of 8 MB that needs far more once parsed; many invalid rows; hashes larger than the limit."""
     monkeypatch.setattr(inspections, name, value)
     monkeypatch.setattr(inspections, "BYTES_A_CPU_SECOND", 10**12)
     bomb = b'{"text": "x", "a": [' + b"{}," * (2_700_000) + b"{}]}"
@@ -132,11 +136,11 @@ def test_a_limit_that_is_broken_is_the_datasets_finding(
     assert inspect_next(place._replace(max_upload_bytes=1))
     dataset = api.get(f"/datasets/{id}").json()
     assert (dataset["state"], dataset["problem_counts"]) == ("invalid", {"unreadable_file": 1})
-    assert says in dataset["problems"][0]["message"]
+    assert message in dataset["problems"][0]["message"]
     assert not list((place.work / "inspections").glob("file-*"))
 
 
-def test_a_full_disk_is_no_finding_even_where_the_log_lies_on_it(tmp_path: Path) -> None:
+def test_a_full_disk_raises_storage_full_even_if_the_log_is_on_it(tmp_path: Path) -> None:
     for name in (LOG, REPORT):
         (tmp_path / name).symlink_to("/dev/full")
     limits = {"memory_bytes": inspections.MEMORY_BYTES, "cpu_seconds": 20, "max_file_bytes": 2**20}
@@ -145,12 +149,14 @@ def test_a_full_disk_is_no_finding_even_where_the_log_lies_on_it(tmp_path: Path)
         run(request, iter([LINE]), tmp_path, lambda: False)
 
 
-def test_it_ends_with_its_worker(upload: Upload, place: InspectionContext, slow: Slow, settings: Settings) -> None:
-    """Whose pipe closes, however it died. The next worker removes what it leaves, and not one that lives beside it."""
+def test_the_process_ends_with_its_worker(
+    upload: Upload, place: InspectionContext, slow_storage: SlowStorage, settings: Settings
+) -> None:
+    """The worker's pipe closes however it dies. The next worker removes its folder, but not that of a live worker."""
     upload(LINE)
     worker = os.fork()
     if worker == 0:  # pragma: no cover - the worker that is killed
-        inspect_next(place._replace(storage=slow))
+        inspect_next(place._replace(storage=slow_storage))
         os._exit(0)
     try:
         while not children():
@@ -167,16 +173,18 @@ def test_it_ends_with_its_worker(upload: Upload, place: InspectionContext, slow:
     assert not (place.work / "inspections").exists()
 
 
-def test_a_deleted_dataset_is_let_go_of(api: TestClient, under_way: tuple[str, psutil.Process]) -> None:
-    id, process = under_way
+def test_deleting_a_dataset_ends_its_inspection(
+    api: TestClient, running_inspection: tuple[str, psutil.Process]
+) -> None:
+    id, process = running_inspection
     assert api.delete(f"/datasets/{id}").status_code == 204
     process.wait(10)
 
 
-def test_the_lease_of_a_long_inspection_is_prolonged(
-    under_way: tuple[str, psutil.Process], sessions: Sessions, place: InspectionContext
+def test_the_lease_of_a_long_inspection_is_renewed(
+    running_inspection: tuple[str, psutil.Process], sessions: Sessions, place: InspectionContext
 ) -> None:
-    id, _ = under_way
+    id, _ = running_inspection
 
     def lease_end() -> datetime | None:
         with transaction(sessions) as session:
@@ -191,32 +199,36 @@ def test_the_lease_of_a_long_inspection_is_prolonged(
     assert not inspect_next(place)
 
 
-def test_a_worker_that_is_to_stop_gives_it_back(
-    api: TestClient, upload: Upload, place: InspectionContext, slow: Slow
+def test_a_draining_worker_releases_its_inspection(
+    api: TestClient, upload: Upload, place: InspectionContext, slow_storage: SlowStorage
 ) -> None:
     id = upload(jsonl([{"text": "a"}])).json()["id"]
     draining = threading.Event()
-    thread = threading.Thread(target=inspect_next, args=(place._replace(storage=slow), draining))
+    thread = threading.Thread(target=inspect_next, args=(place._replace(storage=slow_storage), draining))
     thread.start()
     while not children():
         time.sleep(0.02)
     draining.set()
-    slow.go_on.set()
+    slow_storage.resume.set()
     thread.join(10)
     assert not thread.is_alive()
-    assert inspect_next(place), "at once, and not after a lease"
+    assert inspect_next(place), "it can be claimed at once, not only after the lease"
     assert api.get(f"/datasets/{id}").json()["state"] == "ready"
 
 
-def test_what_is_given_back_is_not_renewed_again(
-    api: TestClient, upload: Upload, place: InspectionContext, slow: Slow, monkeypatch: pytest.MonkeyPatch
+def test_a_released_inspection_is_not_renewed(
+    api: TestClient,
+    upload: Upload,
+    place: InspectionContext,
+    slow_storage: SlowStorage,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Removing the folder takes longer than the time between two renewals."""
+    """Here, removing the folder takes longer than the time between two renewals."""
     id = upload(jsonl([{"text": "a"}])).json()["id"]
     draining = threading.Event()
     lease_seconds = 0.6
     monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: time.sleep(lease_seconds / 2))
-    context = place._replace(storage=slow, lease_seconds=lease_seconds)
+    context = place._replace(storage=slow_storage, lease_seconds=lease_seconds)
     thread = threading.Thread(target=inspect_next, args=(context, draining))
     thread.start()
     until = time.monotonic() + 30
@@ -224,15 +236,15 @@ def test_what_is_given_back_is_not_renewed_again(
         assert time.monotonic() < until
         time.sleep(0.02)
     draining.set()
-    slow.go_on.set()
+    slow_storage.resume.set()
     thread.join(10)
     monkeypatch.undo()
     assert not thread.is_alive()
-    assert inspect_next(place), "at once, and not after a lease"
+    assert inspect_next(place), "it can be claimed at once, not only after the lease"
     assert api.get(f"/datasets/{id}").json()["state"] == "ready"
 
 
-def test_hashes_lie_beside_the_dataset_and_go_with_it(
+def test_hashes_are_stored_next_to_the_dataset(
     api: TestClient, upload: Upload, inspect_all: Callable[[], int], project_id: str, settings: Settings
 ) -> None:
     id = upload(LINE * 3).json()["id"]

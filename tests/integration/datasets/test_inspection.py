@@ -1,4 +1,4 @@
-"""What the light worker makes of an uploaded dataset."""
+"""The light worker inspects uploaded datasets."""
 
 import json
 import threading
@@ -23,7 +23,7 @@ Upload = Callable[..., httpx2.Response]
 InspectAll = Callable[[], int]
 
 
-def test_a_good_dataset_becomes_ready_and_rings(
+def test_a_good_dataset_becomes_ready_and_wakes_the_training_workers(
     api: TestClient, upload: Upload, inspect_all: InspectAll, sessions: Sessions
 ) -> None:
     id = upload().json()["id"]
@@ -54,7 +54,7 @@ BAD = [
 ]
 
 
-def test_bad_datasets_become_invalid_and_say_why(api: TestClient, upload: Upload, inspect_all: InspectAll) -> None:
+def test_bad_datasets_become_invalid_with_a_reason(api: TestClient, upload: Upload, inspect_all: InspectAll) -> None:
     ids = [upload(data).json()["id"] for data, _ in BAD]
     assert inspect_all() == len(BAD)
     for id, (_, code) in zip(ids, BAD, strict=True):
@@ -65,7 +65,7 @@ def test_bad_datasets_become_invalid_and_say_why(api: TestClient, upload: Upload
         assert all(len(problem["message"]) < 1000 for problem in dataset["problems"])
 
 
-def test_a_name_that_turns_its_direction_is_reported_however_it_came(
+def test_a_filename_with_direction_marks_is_reported_for_every_kind_of_upload(
     api: TestClient, upload: Upload, inspect_all: InspectAll, place: InspectionContext
 ) -> None:
     name, data = "rows\u202elnosj.exe", b'{"text": "a"}\n'
@@ -86,13 +86,13 @@ def test_a_name_that_turns_its_direction_is_reported_however_it_came(
     assert api.get(f"/datasets/{plain}").json()["problem_counts"] == {}
 
 
-def test_each_dataset_is_inspected_once_however_many_look(upload: Upload, place: InspectionContext) -> None:
+def test_each_dataset_is_inspected_once_by_concurrent_workers(upload: Upload, place: InspectionContext) -> None:
     for _ in range(6):
         upload()
-    together = threading.Barrier(4)
+    barrier = threading.Barrier(4)
 
     def work() -> int:
-        together.wait()
+        barrier.wait()
         return sum(1 for _ in iter(lambda: inspect_next(place), False))
 
     with ThreadPoolExecutor(4) as pool:
@@ -100,7 +100,7 @@ def test_each_dataset_is_inspected_once_however_many_look(upload: Upload, place:
     assert sum(counts) == 6
 
 
-def test_an_inspection_that_died_is_done_again_after_its_lease(
+def test_an_inspection_that_died_is_repeated_after_its_lease(
     api: TestClient, upload: Upload, inspect_all: InspectAll, sessions: Sessions, project_id: str
 ) -> None:
     id = upload().json()["id"]
@@ -116,7 +116,7 @@ def test_an_inspection_that_died_is_done_again_after_its_lease(
     assert api.get(f"/datasets/{id}").json()["state"] == "ready"
 
 
-def test_a_dataset_deleted_under_its_inspection_stays_deleted(
+def test_a_dataset_deleted_during_its_inspection_stays_deleted(
     api: TestClient, upload: Upload, place: InspectionContext, settings: Settings
 ) -> None:
     id = upload().json()["id"]
@@ -130,7 +130,7 @@ def test_a_dataset_deleted_under_its_inspection_stays_deleted(
     assert api.get(f"/datasets/{id}").status_code == 404
 
 
-def test_a_file_that_storage_lost_is_reported(
+def test_a_file_missing_from_storage_is_reported(
     api: TestClient, upload: Upload, inspect_all: InspectAll, stored_files: Callable[[], list[Path]]
 ) -> None:
     id = upload().json()["id"]

@@ -1,4 +1,4 @@
-"""Uploads by parts: how they end, joined into a dataset, given up or expired, whatever dies in between."""
+"""Uploads in parts are joined into a dataset, cancelled or expired, even if a process dies in between."""
 
 import hashlib
 import os
@@ -24,7 +24,7 @@ from app.uploads.service import UploadService, join_next
 from tests.integration.datasets.conftest import Begin, Files, Send, refusal
 
 
-def test_a_cancelled_upload_is_gone_with_its_parts(
+def test_cancelling_an_upload_deletes_its_parts(
     api: TestClient, begin: Begin, send: Send, stored_files: Files, sessions: Sessions, settings: Settings
 ) -> None:
     id = begin(size=3)
@@ -48,8 +48,8 @@ def test_an_upload_that_is_not_completed_expires(
     part = send(id, b"abc")
     send(kept, b"def")
     shown = api.get(f"/uploads/{id}").json()
-    lasts = datetime.fromisoformat(shown["expires_at"]) - datetime.fromisoformat(shown["created_at"])
-    assert abs(lasts - timedelta(days=1)) < timedelta(seconds=1)
+    lifetime = datetime.fromisoformat(shown["expires_at"]) - datetime.fromisoformat(shown["created_at"])
+    assert abs(lifetime - timedelta(days=1)) < timedelta(seconds=1)
     with transaction(sessions) as session:
         session.execute(update(Upload).where(Upload.id == id).values(expires_at=func.clock_timestamp()))
     assert refusal(api.post(f"/uploads/{id}/parts", content=b"x")) == (409, "upload_not_pending")
@@ -68,7 +68,7 @@ def test_an_upload_that_is_not_completed_expires(
     assert [each["id"] for each in api.get("/uploads").json()["items"]] == [kept]
 
 
-def test_a_completed_upload_is_not_forgotten_before_it_is_joined(
+def test_a_completed_upload_is_kept_until_it_is_joined(
     api: TestClient, begin: Begin, send: Send, join_all: Callable[[], int], sessions: Sessions, settings: Settings
 ) -> None:
     id = begin(size=3)
@@ -82,7 +82,7 @@ def test_a_completed_upload_is_not_forgotten_before_it_is_joined(
     assert api.get(f"/datasets/{made['dataset_id']}/content").content == b"abc"
 
 
-def test_parts_without_a_row_are_orphans(
+def test_part_files_without_a_row_are_deleted(
     begin: Begin,
     send: Send,
     stored_files: Files,
@@ -91,7 +91,7 @@ def test_parts_without_a_row_are_orphans(
     project_id: str,
     tmp_path: Path,
 ) -> None:
-    """The server was killed between a part's bytes and its row, and in the middle of its bytes."""
+    """The server was killed after it stored a part but before it wrote the row, and while it stored a part."""
     id = begin(size=6)
     kept = send(id, b"abc")
     folder = settings.data_dir / "storage" / project_id / "uploads" / id
@@ -119,7 +119,7 @@ def test_a_wrong_md5_makes_the_dataset_invalid(
     assert hashlib.md5(b"abc").hexdigest() in dataset["problems"][0]["message"]
 
 
-def test_a_part_that_storage_lost(
+def test_a_part_missing_from_storage_makes_the_dataset_invalid(
     api: TestClient, begin: Begin, send: Send, join_all: Callable[[], int], stored_files: Files
 ) -> None:
     id = begin(size=6)
@@ -133,7 +133,7 @@ def test_a_part_that_storage_lost(
     assert not [path for path in stored_files() if path.name == made["dataset_id"]]
 
 
-def test_a_dataset_deleted_before_its_parts_are_joined(
+def test_a_dataset_deleted_before_its_parts_are_joined_stays_deleted(
     api: TestClient,
     begin: Begin,
     send: Send,
@@ -153,7 +153,7 @@ def test_a_dataset_deleted_before_its_parts_are_joined(
     assert refusal(api.get(f"/datasets/{made['dataset_id']}")) == (404, "dataset_not_found")
 
 
-def test_a_joining_that_died_is_done_again(
+def test_a_join_that_died_is_repeated(
     api: TestClient, begin: Begin, send: Send, join_all: Callable[[], int], sessions: Sessions, project_id: str
 ) -> None:
     id = begin(size=3)
@@ -169,7 +169,7 @@ def test_a_joining_that_died_is_done_again(
     assert api.get(f"/datasets/{made['dataset_id']}/content").content == b"abc"
 
 
-def test_a_joining_that_comes_too_late_changes_nothing(
+def test_a_join_that_is_too_late_changes_nothing(
     api: TestClient,
     begin: Begin,
     send: Send,
@@ -178,36 +178,36 @@ def test_a_joining_that_comes_too_late_changes_nothing(
     settings: Settings,
     stored_files: Files,
 ) -> None:
-    """Its lease lapsed, another worker was faster, and the parts are gone."""
+    """Its lease lapsed, another worker joined the parts, and the parts were deleted."""
     id = begin(size=3)
     made = api.post(f"/uploads/{id}/complete", json={"part_ids": [send(id, b"abc")]}).json()
     dispatcher = Dispatcher(settings, sessions)
 
-    class Slow(Storage):
-        def join(self, *given: Any, **options: Any) -> Any:
+    class SlowStorage(Storage):
+        def join(self, *arguments: Any, **options: Any) -> Any:
             with transaction(sessions) as session:
                 session.execute(update(Upload).values(joining_until=func.clock_timestamp()))
             assert join_all() == 1
             dispatcher.collect()
-            return super().join(*given, **options)
+            return super().join(*arguments, **options)
 
-    assert join_next(sessions, Slow(settings.storage), "here-1")
+    assert join_next(sessions, SlowStorage(settings.storage), "here-1")
     dataset = api.get(f"/datasets/{made['dataset_id']}").json()
     assert (dataset["state"], dataset["problem_counts"]) == ("inspecting", {})
     assert api.get(f"/datasets/{made['dataset_id']}/content").content == b"abc"
     assert [path.name for path in stored_files()] == [made["dataset_id"]]
 
 
-def test_each_upload_is_joined_once_however_many_look(
+def test_each_upload_is_joined_once_by_concurrent_workers(
     api: TestClient, begin: Begin, send: Send, sessions: Sessions, settings: Settings
 ) -> None:
     for number in range(6):
         id = begin(size=1)
         api.post(f"/uploads/{id}/complete", json={"part_ids": [send(id, b"%d" % number)]})
-    together = threading.Barrier(4)
+    barrier = threading.Barrier(4)
 
     def work() -> int:
-        together.wait()
+        barrier.wait()
         return sum(1 for _ in iter(lambda: join_next(sessions, Storage(settings.storage), "here-1"), False))
 
     with ThreadPoolExecutor(4) as pool:
@@ -218,7 +218,7 @@ def test_each_upload_is_joined_once_however_many_look(
         assert session.scalars(select(UploadPart)).all() == []
 
 
-def test_a_part_whose_commit_fails_takes_its_bytes_along(
+def test_a_failed_commit_deletes_the_bytes_of_the_part(
     api: TestClient, begin: Begin, send: Send, sessions: Sessions, stored_files: Files
 ) -> None:
     id = begin(size=6)
@@ -241,10 +241,10 @@ def test_a_part_whose_commit_fails_takes_its_bytes_along(
     assert len(api.get(f"/uploads/{id}").json()["parts"]) == 1
 
 
-def test_a_part_that_arrives_after_the_end_is_refused(
+def test_a_part_that_arrives_after_the_upload_ended_is_refused(
     api: TestClient, begin: Begin, sessions: Sessions, settings: Settings, stored_files: Files, project_id: str
 ) -> None:
-    """The upload is cancelled while a part is on its way."""
+    """The upload is cancelled while a part is being sent."""
     id = begin(size=3)
 
     def slowly() -> Any:
@@ -257,7 +257,7 @@ def test_a_part_that_arrives_after_the_end_is_refused(
     assert stored_files() == []
 
 
-def test_a_job_may_wait_for_parts(
+def test_a_dataset_is_found_before_its_parts_are_joined(
     api: TestClient, begin: Begin, send: Send, sessions: Sessions, project_id: str
 ) -> None:
     id = begin(size=3)
@@ -268,13 +268,13 @@ def test_a_job_may_wait_for_parts(
         assert dataset.state == "uploading"
 
 
-def test_the_servers_own_times_hold(settings: Settings, make_key: Callable[..., str]) -> None:
+def test_server_defaults_apply_to_uploads_and_their_datasets(settings: Settings, make_key: Callable[..., str]) -> None:
     settings.data_dir.mkdir()
     app = create_app(settings.model_copy(update={"dataset_ttl_seconds": 7200.0, "upload_ttl_seconds": 60.0}))
     with TestClient(app, headers={"Authorization": f"Bearer {make_key()}"}) as api:
         upload = api.post("/uploads", json={"bytes": 1, "filename": "a"}).json()
-        lasts = datetime.fromisoformat(upload["expires_at"]) - datetime.fromisoformat(upload["created_at"])
-        assert abs(lasts - timedelta(minutes=1)) < timedelta(seconds=1)
+        lifetime = datetime.fromisoformat(upload["expires_at"]) - datetime.fromisoformat(upload["created_at"])
+        assert abs(lifetime - timedelta(minutes=1)) < timedelta(seconds=1)
         part = api.post(f"/uploads/{upload['id']}/parts", content=b"x").json()
         made = api.post(f"/uploads/{upload['id']}/complete", json={"part_ids": [part["id"]]}).json()
         dataset = api.get(f"/datasets/{made['dataset_id']}").json()

@@ -1,4 +1,4 @@
-"""Uploads by parts: begun, interrupted, gone on with, completed, refused."""
+"""Uploads in parts are begun, completed or refused."""
 
 import hashlib
 import random
@@ -32,21 +32,21 @@ def test_parts_in_any_order_become_a_dataset(
 ) -> None:
     id = begin(expires_after_seconds=3600, format="prompt_completion")
     assert is_id(id, "upload")
-    pieces = cut(DATA, 1000)
-    order = list(range(len(pieces)))
+    chunks = cut(DATA, 1000)
+    order = list(range(len(chunks)))
     random.Random(0).shuffle(order)
     with ThreadPoolExecutor(4) as pool:
-        ids = dict(zip(order, pool.map(lambda place: send(id, pieces[place]), order), strict=True))
+        ids = dict(zip(order, pool.map(lambda index: send(id, chunks[index]), order), strict=True))
     shown = api.get(f"/uploads/{id}").json()
     assert (shown["state"], shown["bytes"], shown["dataset_id"]) == ("pending", len(DATA), None)
     assert {part["id"]: (part["bytes"], part["sha256"]) for part in shown["parts"]} == {
-        ids[place]: (len(piece), hashlib.sha256(piece).hexdigest()) for place, piece in enumerate(pieces)
+        ids[index]: (len(chunk), hashlib.sha256(chunk).hexdigest()) for index, chunk in enumerate(chunks)
     }
     assert all(is_id(part_id, "part") for part_id in ids.values())
     with transaction(sessions) as session:
         assert session.scalars(select(OutboxRow)).all() == []
 
-    wanted = {"part_ids": [ids[place] for place in range(len(pieces))], "md5": hashlib.md5(DATA).hexdigest().upper()}
+    wanted = {"part_ids": [ids[index] for index in range(len(chunks))], "md5": hashlib.md5(DATA).hexdigest().upper()}
     answer = api.post(f"/uploads/{id}/complete", json=wanted)
     assert answer.status_code == 200, answer.text
     completed = answer.json()
@@ -76,7 +76,9 @@ def test_parts_in_any_order_become_a_dataset(
     assert join_all() == 0
 
 
-def test_a_completion_is_answered_again(api: TestClient, begin: Begin, send: Send, join_all: Callable[[], int]) -> None:
+def test_a_repeated_completion_gets_the_same_answer(
+    api: TestClient, begin: Begin, send: Send, join_all: Callable[[], int]
+) -> None:
     id = begin(size=6)
     first, second = send(id, b"abc"), send(id, b"def")
     wanted = {"part_ids": [second, first]}
@@ -93,7 +95,7 @@ def test_a_completion_is_answered_again(api: TestClient, begin: Begin, send: Sen
     assert len(api.get("/datasets").json()["items"]) == 1
 
 
-def test_completions_at_the_same_time_make_one_dataset(api: TestClient, begin: Begin, send: Send) -> None:
+def test_concurrent_completions_make_one_dataset(api: TestClient, begin: Begin, send: Send) -> None:
     id = begin(size=3)
     wanted = {"part_ids": [send(id, b"abc")]}
     with ThreadPoolExecutor(6) as pool:
@@ -103,7 +105,7 @@ def test_completions_at_the_same_time_make_one_dataset(api: TestClient, begin: B
     assert len(api.get("/datasets").json()["items"]) == 1
 
 
-def test_a_part_may_stand_twice(api: TestClient, begin: Begin, send: Send, join_all: Callable[[], int]) -> None:
+def test_a_part_may_be_used_twice(api: TestClient, begin: Begin, send: Send, join_all: Callable[[], int]) -> None:
     id = begin(size=6)
     same = send(id, b"ab\n")
     made = api.post(f"/uploads/{id}/complete", json={"part_ids": [same, same]}).json()
@@ -111,19 +113,19 @@ def test_a_part_may_stand_twice(api: TestClient, begin: Begin, send: Send, join_
     assert api.get(f"/datasets/{made['dataset_id']}/content").content == b"ab\nab\n"
 
 
-def test_parts_that_do_not_make_the_file(api: TestClient, begin: Begin, send: Send) -> None:
+def test_parts_that_do_not_make_up_the_file_are_refused(api: TestClient, begin: Begin, send: Send) -> None:
     id, other = begin(size=6), begin(size=6)
-    first, stranger = send(id, b"abc"), send(other, b"def")
+    first, other_part = send(id, b"abc"), send(other, b"def")
     for part_ids in (
         [first],
         [first, first, first],
-        [first, stranger],
+        [first, other_part],
         [first, "part_" + "0" * 24],
     ):
         answer = api.post(f"/uploads/{id}/complete", json={"part_ids": part_ids})
         assert refusal(answer) == (422, "invalid_upload_parts"), part_ids
     assert "3 bytes" in api.post(f"/uploads/{id}/complete", json={"part_ids": [first]}).json()["detail"]
-    assert api.get(f"/uploads/{id}").json()["state"] == "pending", "it can be completed still"
+    assert api.get(f"/uploads/{id}").json()["state"] == "pending", "it can still be completed"
 
 
 @pytest.mark.parametrize(
@@ -143,13 +145,13 @@ def test_parts_that_do_not_make_the_file(api: TestClient, begin: Begin, send: Se
         [],
     ],
 )
-def test_bad_beginnings(api: TestClient, body: Any) -> None:
+def test_an_invalid_upload_is_refused(api: TestClient, body: Any) -> None:
     answer = api.post("/uploads", json=body)
     assert refusal(answer) == (422, "invalid_request")
     assert answer.json()["errors"]
 
 
-def test_half_characters_are_refused_or_cleaned(api: TestClient, begin: Begin) -> None:
+def test_unsafe_characters_are_refused_or_removed(api: TestClient, begin: Begin) -> None:
     json = {"Content-Type": "application/json"}
     answer = api.post("/uploads", headers=json, content=b'{"bytes": 1, "filename": "a\\ud800b"}')
     assert refusal(answer) == (422, "invalid_request")
@@ -159,17 +161,17 @@ def test_half_characters_are_refused_or_cleaned(api: TestClient, begin: Begin) -
     assert api.get(f"/uploads/{id}").json()["filename"] == "agnp.csv"
 
 
-def test_a_file_that_would_be_too_large(api: TestClient, settings: Settings) -> None:
+def test_an_upload_larger_than_the_limit_is_refused(api: TestClient, settings: Settings) -> None:
     body = {"bytes": settings.max_upload_bytes + 1, "filename": "a"}
     assert refusal(api.post("/uploads", json=body)) == (413, "too_large")
 
 
 @pytest.mark.parametrize("body", [{}, {"part_ids": []}, {"part_ids": "x"}, {"part_ids": ["x"], "md5": "z"}])
-def test_bad_completions(api: TestClient, begin: Begin, body: Any) -> None:
+def test_an_invalid_completion_is_refused(api: TestClient, begin: Begin, body: Any) -> None:
     assert refusal(api.post(f"/uploads/{begin()}/complete", json=body)) == (422, "invalid_request")
 
 
-def test_bodies_that_are_no_part(api: TestClient, begin: Begin, stored_files: Files) -> None:
+def test_a_body_that_cannot_be_a_part_is_refused(api: TestClient, begin: Begin, stored_files: Files) -> None:
     id = begin()
     url = f"/uploads/{id}/parts"
     form = {"Content-Type": "multipart/form-data; boundary=x"}
@@ -181,7 +183,7 @@ def test_bodies_that_are_no_part(api: TestClient, begin: Begin, stored_files: Fi
     assert api.get(f"/uploads/{id}").json()["parts"] == []
 
 
-def test_no_upload_takes_parts_for_ever(
+def test_an_upload_has_a_maximum_number_of_parts(
     api: TestClient, begin: Begin, send: Send, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.uploads.service.MAX_PARTS", 3)

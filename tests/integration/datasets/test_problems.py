@@ -1,4 +1,4 @@
-"""Everything that is wrong with a dataset, page by page; and the dataset of what is not."""
+"""A dataset's problems are listed by page, and its valid rows can be made into a new dataset."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ ROWS: list[Any] = [
 
 
 @pytest.fixture
-def bad(upload: Upload, inspect_all: InspectAll) -> str:
+def bad_dataset(upload: Upload, inspect_all: InspectAll) -> str:
     id: str = upload(jsonl(ROWS)).json()["id"]
     assert inspect_all() == 1
     return id
@@ -47,8 +47,8 @@ def pages(api: TestClient, id: str, *, each_row: bool = True, **params: Any) -> 
             return found
 
 
-def test_what_is_found_is_shown(api: TestClient, bad: str) -> None:
-    dataset = api.get(f"/datasets/{bad}").json()
+def test_a_dataset_shows_what_its_inspection_found(api: TestClient, bad_dataset: str) -> None:
+    dataset = api.get(f"/datasets/{bad_dataset}").json()
     assert (dataset["state"], dataset["format"], dataset["num_examples"]) == ("invalid", "prompt_completion", 6)
     assert dataset["format_reason"] == "Line 1 has the keys completion and prompt."
     assert dataset["num_bad_rows"] == 3
@@ -69,11 +69,11 @@ def test_what_is_found_is_shown(api: TestClient, bad: str) -> None:
     assert [problem["severity"] for problem in dataset["problems"]] == ["error"] * 4 + ["warning"] * 3
 
 
-def test_pages_hold_every_problem_once_by_line(api: TestClient, bad: str) -> None:
-    whole = pages(api, bad)
+def test_pages_list_every_problem_once_by_line(api: TestClient, bad_dataset: str) -> None:
+    whole = pages(api, bad_dataset)
     assert len(whole) == 1
-    assert [len(page) for page in pages(api, bad, limit=2)] == [2, 2, 2, 1]
-    assert [each for page in pages(api, bad, limit=1) for each in page] == whole[0]
+    assert [len(page) for page in pages(api, bad_dataset, limit=2)] == [2, 2, 2, 1]
+    assert [each for page in pages(api, bad_dataset, limit=1) for each in page] == whole[0]
     assert [each["line"] for each in whole[0]] == sorted(each["line"] for each in whole[0])
     assert [(each["line"], each["pointer"]) for each in whole[0]][:3] == [
         (2, "/completion"),
@@ -82,29 +82,29 @@ def test_pages_hold_every_problem_once_by_line(api: TestClient, bad: str) -> Non
     ]
 
 
-def test_problems_are_chosen_by_code_and_severity(api: TestClient, bad: str) -> None:
-    [warnings] = pages(api, bad, severity="warning")
+def test_problems_are_filtered_by_code_and_severity(api: TestClient, bad_dataset: str) -> None:
+    [warnings] = pages(api, bad_dataset, severity="warning")
     assert {each["code"] for each in warnings} == {"duplicate_row", "near_duplicate_row", "unused_key"}
-    [wrong] = pages(api, bad, severity="error", code="wrong_type")
+    [wrong] = pages(api, bad_dataset, severity="error", code="wrong_type")
     assert [each["line"] for each in wrong] == [3, 3]
-    assert pages(api, bad, code="wrong_type", severity="warning") == [[]]
+    assert pages(api, bad_dataset, code="wrong_type", severity="warning") == [[]]
     for params in ({"severity": "fatal"}, {"limit": 0}, {"limit": 1001}):
-        assert api.get(f"/datasets/{bad}/problems", params=params).json()["code"] == "invalid_request"
+        assert api.get(f"/datasets/{bad_dataset}/problems", params=params).json()["code"] == "invalid_request"
     for cursor in ("x", "bnVtYmVyLi0x", "\u00e9"):
-        refused = api.get(f"/datasets/{bad}/problems", params={"cursor": cursor})
+        refused = api.get(f"/datasets/{bad_dataset}/problems", params={"cursor": cursor})
         assert (refused.status_code, refused.json()["code"]) == (400, "invalid_cursor")
 
 
-def test_problems_go_with_the_dataset(api: TestClient, bad: str, sessions: Sessions) -> None:
-    assert api.delete(f"/datasets/{bad}").status_code == 204
-    assert api.get(f"/datasets/{bad}/problems").json()["code"] == "dataset_not_found"
+def test_problems_are_deleted_with_the_dataset(api: TestClient, bad_dataset: str, sessions: Sessions) -> None:
+    assert api.delete(f"/datasets/{bad_dataset}").status_code == 204
+    assert api.get(f"/datasets/{bad_dataset}/problems").json()["code"] == "dataset_not_found"
     with transaction(sessions) as session:
         for table in (DatasetProblem, DatasetProblemGroup):
             assert session.scalars(select(func.count()).select_from(table)).one() == 0
         assert len(session.scalars(select(DeletedObject.storage_key)).all()) == 2
 
 
-def test_of_each_code_a_thousand_are_kept_and_all_counted(
+def test_a_thousand_problems_of_each_code_are_kept_and_all_are_counted(
     api: TestClient, upload: Upload, inspect_all: InspectAll
 ) -> None:
     id = upload(b'{"text": ""}\n' * 1500 + b'{"text": 1}\n').json()["id"]
@@ -116,7 +116,7 @@ def test_of_each_code_a_thousand_are_kept_and_all_counted(
     assert api.get(f"/datasets/{id}/problems").json()["problem_counts"] == {"no_trainable_text": 1500, "wrong_type": 1}
 
 
-def test_what_many_rows_have_is_reported_once_and_first(
+def test_a_problem_of_many_rows_is_reported_once_and_first(
     api: TestClient, upload: Upload, inspect_all: InspectAll
 ) -> None:
     id = upload(b'{"text": 1}\n' + b'{"text": ""}\n' * 1500).json()["id"]
@@ -134,7 +134,7 @@ def test_what_many_rows_have_is_reported_once_and_first(
 
 
 @pytest.mark.parametrize("way", ["form", "query", "put"])
-def test_columns_are_given_at_the_upload_and_read_by_all(
+def test_columns_given_at_upload_are_mapped_in_the_stored_rows(
     api: TestClient, inspect_all: InspectAll, way: str, sessions: Sessions, place: InspectionContext
 ) -> None:
     data = b'{"input": "a", "output": "b"}\n{"input": "c", "output": ""}\n'
@@ -159,7 +159,7 @@ def test_columns_are_given_at_the_upload_and_read_by_all(
     assert json.loads(b"".join(place.storage.read(rows.key)).splitlines()[0]) == {"prompt": "a", "completion": "b"}
 
 
-def test_columns_that_nobody_reads_are_refused(api: TestClient) -> None:
+def test_invalid_columns_are_refused(api: TestClient) -> None:
     for columns, message in (
         ({"promt": "input"}, "Unknown field 'promt'; did you mean 'prompt'?"),
         ({"prompt": "x", "completion": "x"}, "is mapped to two fields"),
@@ -180,7 +180,7 @@ def test_columns_that_nobody_reads_are_refused(api: TestClient) -> None:
     assert api.get("/datasets").json()["items"] == []
 
 
-def test_a_named_format_is_the_measure(api: TestClient, upload: Upload, inspect_all: InspectAll) -> None:
+def test_a_format_given_at_upload_is_enforced(api: TestClient, upload: Upload, inspect_all: InspectAll) -> None:
     asked = upload(jsonl(ROWS), params={"format": "text"})
     assert asked.json()["format"] == "text"
     inspect_all()
@@ -190,12 +190,12 @@ def test_a_named_format_is_the_measure(api: TestClient, upload: Upload, inspect_
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
 
 
-def test_the_good_rows_become_a_dataset(api: TestClient, bad: str, inspect_all: InspectAll) -> None:
-    answer = api.post(f"/datasets/{bad}/clean")
+def test_the_good_rows_become_a_dataset(api: TestClient, bad_dataset: str, inspect_all: InspectAll) -> None:
+    answer = api.post(f"/datasets/{bad_dataset}/clean")
     assert answer.status_code == 201
     made = answer.json()
     assert answer.headers["Location"] == f"/datasets/{made['id']}"
-    assert (made["state"], made["bytes"], made["cleaned_from"]) == ("inspecting", 0, bad)
+    assert (made["state"], made["bytes"], made["cleaned_from"]) == ("inspecting", 0, bad_dataset)
     assert (made["filename"], made["format"]) == ("rows.clean.jsonl", "prompt_completion")
     assert inspect_all() == 1
     made = api.get(f"/datasets/{made['id']}").json()
@@ -204,28 +204,30 @@ def test_the_good_rows_become_a_dataset(api: TestClient, bad: str, inspect_all: 
     assert (made["bytes"], made["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
     assert (made["state"], made["num_examples"], made["num_bad_rows"]) == ("ready", 3, 0)
     assert made["format_reason"] == "The format was specified at upload."
-    assert api.get(f"/datasets/{bad}").json()["state"] == "invalid"
+    assert api.get(f"/datasets/{bad_dataset}").json()["state"] == "invalid"
 
 
-def test_duplicates_are_dropped_if_asked(api: TestClient, bad: str, inspect_all: InspectAll) -> None:
-    id = api.post(f"/datasets/{bad}/clean", params={"drop_duplicates": True}).json()["id"]
+def test_duplicates_are_dropped_if_asked(api: TestClient, bad_dataset: str, inspect_all: InspectAll) -> None:
+    id = api.post(f"/datasets/{bad_dataset}/clean", params={"drop_duplicates": True}).json()["id"]
     inspect_all()
     content = api.get(f"/datasets/{id}/content").content
     assert list(map(json.loads, content.splitlines())) == [ROWS[0], ROWS[3]]
     assert api.get(f"/datasets/{id}").json()["problem_counts"] == {"near_duplicate_row": 1}
 
 
-def test_a_post_that_is_sent_again_makes_one_dataset(api: TestClient, bad: str) -> None:
+def test_a_repeated_post_makes_one_dataset(api: TestClient, bad_dataset: str) -> None:
     key = {"Idempotency-Key": "once"}
-    first = api.post(f"/datasets/{bad}/clean", headers=key)
-    again = api.post(f"/datasets/{bad}/clean", headers=key)
+    first = api.post(f"/datasets/{bad_dataset}/clean", headers=key)
+    again = api.post(f"/datasets/{bad_dataset}/clean", headers=key)
     assert (first.status_code, first.text) == (again.status_code, again.text)
-    other = api.post(f"/datasets/{bad}/clean", headers=key, params={"drop_duplicates": True})
+    other = api.post(f"/datasets/{bad_dataset}/clean", headers=key, params={"drop_duplicates": True})
     assert other.json()["code"] == "idempotency_key_reused"
     assert len(api.get("/datasets").json()["items"]) == 2
 
 
-def test_what_cannot_be_cleaned_is_refused(api: TestClient, upload: Upload, inspect_all: InspectAll) -> None:
+def test_cleaning_is_refused_before_the_inspection_and_without_valid_rows(
+    api: TestClient, upload: Upload, inspect_all: InspectAll
+) -> None:
     id = upload(b'{"text": ""}\n').json()["id"]
     early = api.post(f"/datasets/{id}/clean")
     assert (early.status_code, early.json()["code"]) == (409, "dataset_not_inspected")
@@ -235,18 +237,24 @@ def test_what_cannot_be_cleaned_is_refused(api: TestClient, upload: Upload, insp
     assert inspect_all() == 0
 
 
-def test_a_source_that_is_deleted_first_is_reported(api: TestClient, bad: str, inspect_all: InspectAll) -> None:
-    id = api.post(f"/datasets/{bad}/clean").json()["id"]
-    api.delete(f"/datasets/{bad}")
+def test_a_source_deleted_before_cleaning_is_reported(
+    api: TestClient, bad_dataset: str, inspect_all: InspectAll
+) -> None:
+    id = api.post(f"/datasets/{bad_dataset}/clean").json()["id"]
+    api.delete(f"/datasets/{bad_dataset}")
     assert inspect_all() == 1
     made = api.get(f"/datasets/{id}").json()
-    assert (made["state"], made["problem_counts"], made["cleaned_from"]) == ("invalid", {"source_deleted": 1}, bad)
+    assert (made["state"], made["problem_counts"], made["cleaned_from"]) == (
+        "invalid",
+        {"source_deleted": 1},
+        bad_dataset,
+    )
 
 
-def test_one_that_is_deleted_while_it_is_made_leaves_nothing(
-    api: TestClient, bad: str, place: InspectionContext, stored_files: Callable[[], list[Path]]
+def test_a_cleaned_dataset_deleted_while_it_is_made_leaves_nothing(
+    api: TestClient, bad_dataset: str, place: InspectionContext, stored_files: Callable[[], list[Path]]
 ) -> None:
-    id = api.post(f"/datasets/{bad}/clean").json()["id"]
+    id = api.post(f"/datasets/{bad_dataset}/clean").json()["id"]
 
     class Deleting(Storage):
         def put_file(self, key: str, source: Path, path: str) -> Any:
@@ -256,5 +264,7 @@ def test_one_that_is_deleted_while_it_is_made_leaves_nothing(
     assert inspect_next(place._replace(storage=Deleting(f"file://{stored_files()[0].parents[2]}")))
     assert api.get(f"/datasets/{id}").status_code == 404
     with transaction(place.sessions) as session:
-        dead = set(session.scalars(select(DeletedObject.storage_key)))
-    assert {path.name for path in stored_files()} - {bad, f"{bad}.1.hashes"} <= {key.rpartition("/")[2] for key in dead}
+        deleted_keys = set(session.scalars(select(DeletedObject.storage_key)))
+    assert {path.name for path in stored_files()} - {bad_dataset, f"{bad_dataset}.1.hashes"} <= {
+        key.rpartition("/")[2] for key in deleted_keys
+    }

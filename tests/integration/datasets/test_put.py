@@ -1,4 +1,4 @@
-"""A file as the body itself, digest headers, and the memory that a server takes."""
+"""The body of a PUT becomes a dataset, digest headers are checked, and uploads need little memory."""
 
 import base64
 import hashlib
@@ -56,12 +56,12 @@ def test_a_body_becomes_a_dataset(api: TestClient, inspect_all: Callable[[], int
         ("مرحبا.jsonl", "مرحبا.jsonl"),
     ],
 )
-def test_a_name_is_a_label(api: TestClient, given: str | None, label: str) -> None:
+def test_a_filename_is_cleaned(api: TestClient, given: str | None, label: str) -> None:
     answer = api.put("/datasets", params={} if given is None else {"filename": given}, content=DATA)
     assert answer.json()["filename"] == label
 
 
-def test_half_a_character_in_a_name(api: TestClient) -> None:
+def test_a_filename_with_a_lone_surrogate_is_made_printable(api: TestClient) -> None:
     answer = api.put("/datasets?filename=a%ED%A0%80b.csv", content=DATA)
     assert answer.status_code == 201
     assert answer.json()["filename"].isprintable()
@@ -77,7 +77,9 @@ def test_forms_are_refused(api: TestClient, stored_files: Files) -> None:
     assert len(stored_files()) == 5
 
 
-def test_a_body_that_is_too_large(settings: Settings, make_key: Callable[..., str], stored_files: Files) -> None:
+def test_a_body_that_is_too_large_is_refused(
+    settings: Settings, make_key: Callable[..., str], stored_files: Files
+) -> None:
     settings.data_dir.mkdir()
     app = create_app(settings.model_copy(update={"max_upload_bytes": 1000}))
     with TestClient(app, headers={"Authorization": f"Bearer {make_key()}"}) as api:
@@ -88,7 +90,7 @@ def test_a_body_that_is_too_large(settings: Settings, make_key: Callable[..., st
 
 
 @pytest.mark.parametrize("header", ["Content-Digest", "Repr-Digest"])
-def test_a_digest_that_is_sent_is_checked(api: TestClient, stored_files: Files, header: str) -> None:
+def test_a_digest_header_is_checked(api: TestClient, stored_files: Files, header: str) -> None:
     def put(value: str) -> httpx2.Response:
         return api.put("/datasets", headers={header: value}, content=DATA)
 
@@ -119,7 +121,7 @@ def test_the_digest_of_a_form_is_that_of_the_whole_form(api: TestClient, stored_
     assert len(stored_files()) == 1
 
 
-def test_a_client_that_goes_away_leaves_nothing(live: httpx2.Client, live_server: str, stored_files: Files) -> None:
+def test_a_client_that_disconnects_leaves_nothing(live: httpx2.Client, live_server: str, stored_files: Files) -> None:
     def endless() -> Iterator[bytes]:
         for _ in range(8):
             yield b"x" * MEBIBYTE
@@ -137,8 +139,8 @@ def test_a_client_that_goes_away_leaves_nothing(live: httpx2.Client, live_server
     assert live.get("/datasets").json()["items"] == []
 
 
-def test_a_server_of_its_own_takes_little_memory(settings: Settings, make_key: Callable[..., str]) -> None:
-    """A process behind a socket: a body, a form, and three parts at once, of 192 MiB each way."""
+def test_large_uploads_need_little_memory(settings: Settings, make_key: Callable[..., str]) -> None:
+    """A server process receives 192 MiB three times: as a body, as a form and as three concurrent parts."""
     block, size = os.urandom(MEBIBYTE), 192 * MEBIBYTE
     settings.data_dir.mkdir()
     head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
@@ -181,8 +183,8 @@ def test_a_server_of_its_own_takes_little_memory(settings: Settings, make_key: C
         assert peak_memory(pid) - idle < 64 * MEBIBYTE
 
 
-def test_no_body_is_an_empty_file(api: TestClient) -> None:
-    """HTTP knows no difference, and so the document asks for none."""
+def test_a_missing_body_is_an_empty_file(api: TestClient) -> None:
+    """HTTP does not distinguish the two, so the OpenAPI document does not require a body."""
     answer = api.put("/datasets")
     assert (answer.status_code, answer.json()["bytes"]) == (201, 0)
     operation = api.get("/openapi.json").json()["paths"]["/datasets"]["put"]

@@ -1,4 +1,4 @@
-"""An inspection whose lease has lapsed, and that goes on all the same: another worker has its dataset by then."""
+"""An inspection continues after its lease lapsed, while another worker already has its dataset."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -29,37 +29,37 @@ Upload = Callable[..., httpx2.Response]
 Files = Callable[[], list[Path]]
 
 
-class Slow(Storage):
-    """Of a worker that stands still before it stores its first file, and whose release writes rows otherwise."""
+class PausingStorage(Storage):
+    """Storage of a worker that pauses before it stores its first file, and whose release writes different rows."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        self.reached, self.go_on = threading.Event(), threading.Event()
+        self.reached, self.resume = threading.Event(), threading.Event()
 
     def put_file(self, key: str, source: Path, path: str) -> StoredFile:
         if not self.reached.is_set():
             self.reached.set()
-            assert self.go_on.wait(30)
+            assert self.resume.wait(30)
         source.write_bytes(b'{"prompt": "three", "completion": "3"}\n' + source.read_bytes())
         return super().put_file(key, source, path)
 
 
 @contextmanager
 def slow_inspection(place: InspectionContext, settings: Settings, sessions: Sessions) -> Iterator[None]:
-    """Begun before, its lease lapsed; it ends afterwards."""
-    storage = Slow(settings.storage)
+    """Begin an inspection and let its lease lapse; it ends after the block."""
+    storage = PausingStorage(settings.storage)
     thread = threading.Thread(target=inspect_next, args=(place._replace(storage=storage, worker_id="slow-1"),))
     thread.start()
     assert storage.reached.wait(30)
     with transaction(sessions) as session:
         session.execute(update(Dataset).values(inspecting_until=func.clock_timestamp()))
     yield
-    storage.go_on.set()
+    storage.resume.set()
     thread.join(30)
     assert not thread.is_alive()
 
 
-def test_a_slow_inspection_overwrites_nothing_and_leaves_nothing(
+def test_a_slow_inspection_overwrites_nothing_and_leaves_no_files(
     api: TestClient,
     upload: Upload,
     place: InspectionContext,
@@ -82,29 +82,29 @@ def test_a_slow_inspection_overwrites_nothing_and_leaves_nothing(
     assert {path: path.read_bytes() for path in stored_files()} == before
 
 
-def test_what_a_slow_inspection_leaves_without_a_word_is_found(
+def test_files_of_an_inspection_that_died_are_deleted(
     upload: Upload, place: InspectionContext, settings: Settings, sessions: Sessions, stored_files: Files
 ) -> None:
-    """It dies between storing its files and concluding."""
+    """The inspection dies after it stored its files and before it writes its result."""
     upload(CSV, "rows.csv")
     with slow_inspection(place, settings, sessions):
         assert inspect_next(place)
         before = set(stored_files())
-    hasty = Collector(settings.model_copy(update={"orphan_ttl_seconds": 0}), sessions, place.storage)
+    collector = Collector(settings.model_copy(update={"orphan_ttl_seconds": 0}), sessions, place.storage)
     with transaction(sessions) as session:
-        for dead in session.scalars(select(DeletedObject)):
-            session.delete(dead)
-    hasty.search()
+        for deleted in session.scalars(select(DeletedObject)):
+            session.delete(deleted)
+    collector.search()
     with transaction(sessions) as session:
         session.execute(update(DeletedObject).values(due_at=func.clock_timestamp()))
-    hasty.collect()
+    collector.collect()
     assert set(stored_files()) == before
 
 
-def test_a_slow_inspection_takes_nothing_from_the_one_that_has_its_place(
+def test_a_slow_inspection_does_not_affect_the_current_one(
     api: TestClient, upload: Upload, place: InspectionContext, settings: Settings, sessions: Sessions
 ) -> None:
-    """Not the dataset itself, by what it found, and not the lease."""
+    """It changes neither the state of the dataset nor the lease."""
     id = upload(CSV, "rows.csv").json()["id"]
     with slow_inspection(place, settings, sessions), transaction(sessions) as session:
         claimed = DatasetRepository(session).claim_for_inspection("slow-1", 60)
@@ -115,7 +115,7 @@ def test_a_slow_inspection_takes_nothing_from_the_one_that_has_its_place(
         assert DatasetRepository(session).renew(claimed, 60)
 
 
-def test_a_dataset_that_is_made_by_two_is_the_later_ones(
+def test_when_two_workers_clean_a_dataset_the_later_claim_wins(
     api: TestClient,
     upload: Upload,
     place: InspectionContext,
@@ -157,13 +157,13 @@ def test_a_slow_inspection_and_a_slow_dataset_check_change_nothing(
     assert answer.is_success, answer.text
     with transaction(sessions) as session:
         checks = DatasetCheckRepository(session)
-        check = checks.claim("here-1", 0)
-        assert check is not None
-        session.expunge(check)
-        now = checks.claim(second, 60)
-        assert now is not None
-        assert not checks.renew(check, 60)
-        assert not checks.give_back(check)
-        assert not DatasetCheckService(session).fail(check, DatasetCheckFailure.internal_error, "")
-        assert DatasetCheckService(session).fail(now, DatasetCheckFailure.internal_error, "")
+        slow_check = checks.claim("here-1", 0)
+        assert slow_check is not None
+        session.expunge(slow_check)
+        later_check = checks.claim(second, 60)
+        assert later_check is not None
+        assert not checks.renew(slow_check, 60)
+        assert not checks.give_back(slow_check)
+        assert not DatasetCheckService(session).fail(slow_check, DatasetCheckFailure.internal_error, "")
+        assert DatasetCheckService(session).fail(later_check, DatasetCheckFailure.internal_error, "")
         assert session.scalars(select(DatasetCheck.state)).one() == "failed"

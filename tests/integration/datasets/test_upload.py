@@ -1,4 +1,4 @@
-"""Uploads: streamed to storage as they arrive, and refused with a stable code when they are not one file."""
+"""Uploads are streamed to storage as they arrive; a form that is not exactly one file is refused with a stable code."""
 
 import hashlib
 import os
@@ -50,7 +50,7 @@ def test_an_upload_is_answered_with_its_digest(api: TestClient, upload: Upload, 
 
 
 def test_stored_bytes_grow_before_the_upload_ends(live: httpx2.Client, stored_files: Files) -> None:
-    """Neither in memory nor in a temporary file: 96 MiB pass through a process that grows by far less."""
+    """The server receives 96 MiB, holds them neither in memory nor in a temporary file, and grows by far less."""
     line = b'{"text": "' + b"x" * (MEBIBYTE - 13) + b'"}\n'
     assert len(line) == MEBIBYTE
     process = psutil.Process()
@@ -90,7 +90,7 @@ def open_temporary_files() -> set[str]:
     return {link for link in links if link.endswith("(deleted)")}
 
 
-def test_a_client_that_goes_away_leaves_nothing(live: httpx2.Client, live_server: str, stored_files: Files) -> None:
+def test_a_client_that_disconnects_leaves_nothing(live: httpx2.Client, live_server: str, stored_files: Files) -> None:
     address = urlsplit(live_server)
     head = f"POST /datasets HTTP/1.1\r\nHost: x\r\nAuthorization: {live.headers['Authorization']}\r\n"
     head += f"Content-Type: {MULTIPART['Content-Type']}\r\nContent-Length: {50 * MEBIBYTE}\r\n\r\n"
@@ -102,14 +102,16 @@ def test_a_client_that_goes_away_leaves_nothing(live: httpx2.Client, live_server
     assert live.get("/healthz").json() == {"status": "ok"}
 
 
-def test_bytes_come_back_as_they_went(api: TestClient, upload: Upload) -> None:
+def test_content_returns_the_uploaded_bytes(api: TestClient, upload: Upload) -> None:
     for size in (0, 1, 100_001):
         data = os.urandom(size)
         id = upload(data).json()["id"]
         assert api.get(f"/datasets/{id}/content").content == data
 
 
-def test_a_file_that_is_too_large(settings: Settings, make_key: Callable[..., str], stored_files: Files) -> None:
+def test_a_file_that_is_too_large_is_refused(
+    settings: Settings, make_key: Callable[..., str], stored_files: Files
+) -> None:
     small = settings.model_copy(update={"max_upload_bytes": 1000})
     settings.data_dir.mkdir()
     with TestClient(create_app(small), headers={"Authorization": f"Bearer {make_key()}"}) as api:
@@ -122,33 +124,33 @@ def test_a_file_that_is_too_large(settings: Settings, make_key: Callable[..., st
     assert len(stored_files()) == 1
 
 
-def test_a_part_that_is_not_wanted(api: TestClient, stored_files: Files) -> None:
+def test_an_unknown_form_field_is_refused(api: TestClient, stored_files: Files) -> None:
     answer = api.post("/datasets", files={"file": ("rows.jsonl", b"{}")}, data={"purpose": "fine-tune"})
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_multipart")
     assert "'purpose'" in answer.json()["detail"]
     assert stored_files() == []
 
 
-def test_a_form_that_is_cut_off(api: TestClient, stored_files: Files) -> None:
+def test_a_truncated_form_is_refused(api: TestClient, stored_files: Files) -> None:
     answer = api.post("/datasets", headers=MULTIPART, content=HEAD + b'{"text": "x"}')
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_multipart")
     assert stored_files() == []
 
 
-def test_what_is_not_multipart(api: TestClient) -> None:
+def test_other_content_types_are_refused(api: TestClient) -> None:
     for content_type in ("application/json", "text/plain; boundary=x", "multipart/mixed; boundary=x", ""):
         answer = api.post("/datasets", headers={"Content-Type": content_type}, content=b"{}")
         assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
         assert "multipart/form-data" in answer.json()["detail"]
 
 
-def test_boundaries_that_are_none(api: TestClient) -> None:
+def test_an_invalid_boundary_is_refused(api: TestClient) -> None:
     for content_type in ("multipart/form-data", f"multipart/form-data; boundary={'b' * 1000}"):
         answer = api.post("/datasets", headers={"Content-Type": content_type}, content=b"--x\r\n")
         assert (answer.status_code, answer.json()["code"]) == (400, "invalid_multipart")
 
 
-def test_a_name_is_a_label_and_no_path(api: TestClient, upload: Upload, stored_files: Files) -> None:
+def test_a_filename_is_not_used_as_a_path(api: TestClient, upload: Upload, stored_files: Files) -> None:
     dataset = upload(filename="../../etc/a\r\nX-Evil: 1/b\nc.jsonl").json()
     assert dataset["filename"] == "bc.jsonl"
     assert [path.name for path in stored_files()] == [dataset["id"]]
@@ -157,9 +159,7 @@ def test_a_name_is_a_label_and_no_path(api: TestClient, upload: Upload, stored_f
     assert content.headers["Content-Disposition"] == "attachment; filename=\"bc.jsonl\"; filename*=UTF-8''bc.jsonl"
 
 
-def test_a_transaction_that_fails_takes_the_bytes_along(
-    upload: Upload, sessions: Sessions, stored_files: Files
-) -> None:
+def test_a_failed_transaction_deletes_the_bytes(upload: Upload, sessions: Sessions, stored_files: Files) -> None:
     """The commit itself fails: no 201, no row, no bytes."""
     with transaction(sessions) as session:
         session.execute(
@@ -179,7 +179,7 @@ def test_a_transaction_that_fails_takes_the_bytes_along(
     assert stored_files() == []
 
 
-def test_reading_keys_cannot_upload(server: TestClient, make_key: Callable[..., str], project_id: str) -> None:
+def test_a_read_only_key_cannot_upload(server: TestClient, make_key: Callable[..., str], project_id: str) -> None:
     headers = {"Authorization": f"Bearer {make_key('default', 'read')}"}
     answer = server.post("/datasets", headers=headers, files={"file": ("rows.jsonl", b"x")})
     assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")

@@ -1,5 +1,4 @@
-"""API keys in the client and the command line, from a machine that has no shell on the server's, and from the
-server's own."""
+"""API keys are managed through the client and the command line, from another machine and on the server's own."""
 
 import json
 import subprocess
@@ -18,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 Run = Callable[..., str]
 
 
-def test_the_client(live_server: str, admin_key: str) -> None:
+def test_the_client_manages_keys(live_server: str, admin_key: str) -> None:
     with Client(live_server, admin_key) as client:
         made = client.create_key("ci", scopes=["read"], expires_after_seconds=3600, idempotency_key="once")
         again = client.create_key("ci", scopes=["read"], expires_after_seconds=3600, idempotency_key="once")
@@ -29,8 +28,8 @@ def test_the_client(live_server: str, admin_key: str) -> None:
         assert client.get_key(made.id) == made
         new = client.rotate_key(made.id, overlap_seconds=60)
         assert client.get_key(made.id).replaced_by == new.id
-        with Client(live_server, new.raw["secret"]) as theirs:
-            assert list(theirs.list_jobs()) == []
+        with Client(live_server, new.raw["secret"]) as new_client:
+            assert list(new_client.list_jobs()) == []
         assert client.revoke_key(new.id).state == "revoked"
         assert {each.id for each in client.list_keys("default")} == {new.id, made.id, id_of(admin_key)}
         with pytest.raises(TunewrightError) as caught:
@@ -38,13 +37,13 @@ def test_the_client(live_server: str, admin_key: str) -> None:
         assert (caught.value.status, caught.value.code) == (409, "own_key")
 
 
-def test_the_command_line(run: Run, admin_key: str) -> None:
+def test_the_command_line_manages_keys(run: Run, admin_key: str) -> None:
     key = run("keys", "create", "--name", "ci", "--read-only", "--expires", "90d").strip()
     assert FORM.fullmatch(key)
     assert FORM.fullmatch(run("keys", "create", "--scope", "admin").strip())
-    told, new = run("keys", "rotate", id_of(key), "--overlap", "2h").splitlines()
+    summary, new = run("keys", "rotate", id_of(key), "--overlap", "2h").splitlines()
     assert FORM.fullmatch(new)
-    assert told.startswith(f"{id_of(key)} is valid until 20")
+    assert summary.startswith(f"{id_of(key)} is valid until 20")
     assert run("keys", "revoke", id_of(key)) == f"Revoked {id_of(key)} ('ci' of default).\n"
     listed = {each["id"]: each for each in json.loads(run("keys", "list", "--json"))}
     assert len(listed) == 4
@@ -55,7 +54,7 @@ def test_the_command_line(run: Run, admin_key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ("create", "--scope", "root"),
         ("create", "--scope", "admin", "--read-only"),
@@ -63,13 +62,13 @@ def test_the_command_line(run: Run, admin_key: str) -> None:
         ("rotate", "key-0", "--overlap", "-1"),
     ],
 )
-def test_a_bad_option_is_refused(run: Run, words: tuple[str, ...]) -> None:
-    assert CliRunner().invoke(app, ["keys", *words]).exit_code == 2
+def test_a_bad_option_is_refused(run: Run, arguments: tuple[str, ...]) -> None:
+    assert CliRunner().invoke(app, ["keys", *arguments]).exit_code == 2
 
 
-def test_on_the_servers_machine(database_url: str, make_key: Callable[..., str]) -> None:
-    def keys(*words: str, status: int = 0) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "app.keys", *words]
+def test_the_command_on_the_servers_machine_manages_keys(database_url: str, make_key: Callable[..., str]) -> None:
+    def keys(*arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "app.keys", *arguments]
         environment = {"DATABASE_URL": database_url, "PATH": "/usr/bin:/bin"}
         done = subprocess.run(
             command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False

@@ -45,7 +45,7 @@ def test_a_key_names_its_project_and_scopes(session: Session, keys: KeyService, 
     assert (stored.name, stored.scopes) == ("ci", ["read"])
 
 
-def test_only_the_hash_is_kept(session: Session, keys: KeyService, project_id: str) -> None:
+def test_only_the_hash_of_a_key_is_stored(session: Session, keys: KeyService, project_id: str) -> None:
     key = keys.create(project_id, "ci")
     session.flush()
     secret = key.rsplit("_", 1)[1] if "_" not in key[-43:] else key[-43:]
@@ -60,7 +60,7 @@ def test_keys_are_long_and_different(keys: KeyService, project_id: str) -> None:
     assert all(FORM.fullmatch(key) for key in made)
 
 
-def test_a_wrong_secret_opens_nothing(keys: KeyService, project_id: str) -> None:
+def test_a_wrong_secret_is_not_recognized(keys: KeyService, project_id: str) -> None:
     key, other = keys.create(project_id, "one"), keys.create(project_id, "two")
     last = "A" if key[-1] != "A" else "B"
     for wrong in (
@@ -77,14 +77,14 @@ def test_a_wrong_secret_opens_nothing(keys: KeyService, project_id: str) -> None
         assert keys.recognize(wrong) is None, wrong
 
 
-def test_a_revoked_key_opens_nothing(session: Session, keys: KeyService, project_id: str) -> None:
+def test_a_revoked_key_is_not_recognized(session: Session, keys: KeyService, project_id: str) -> None:
     key = keys.create(project_id, "ci")
     session.flush()
     session.execute(update(ApiKey).values(revoked_at=func.now()))
     assert keys.recognize(key) is None
 
 
-def test_a_key_ends_when_it_expires(session: Session, keys: KeyService, project_id: str) -> None:
+def test_an_expired_key_is_not_recognized(session: Session, keys: KeyService, project_id: str) -> None:
     key = keys.create(project_id, "ci")
     session.flush()
     session.execute(update(ApiKey).values(expires_at=datetime.now(UTC) + timedelta(hours=1)))
@@ -93,19 +93,19 @@ def test_a_key_ends_when_it_expires(session: Session, keys: KeyService, project_
     assert keys.recognize(key) is None
 
 
-def test_a_use_is_due_once_a_minute(session: Session, keys: KeyService, project_id: str) -> None:
+def test_a_use_is_recorded_once_a_minute(session: Session, keys: KeyService, project_id: str) -> None:
     key = keys.create(project_id, "ci")
     id = row(session).id
     recent, old = datetime.now(UTC) - timedelta(seconds=30), datetime.now(UTC) - timedelta(minutes=2)
-    for noted, is_kept in ((None, False), (recent, True), (old, False)):
-        session.execute(update(ApiKey).values(last_used_at=noted))
+    for last_use, is_kept in ((None, False), (recent, True), (old, False)):
+        session.execute(update(ApiKey).values(last_used_at=last_use))
         assert (known := keys.recognize(key))
         assert known.is_use_due is not is_kept
         keys.note_use(id)
-        assert (row(session).last_used_at == noted) is is_kept
+        assert (row(session).last_used_at == last_use) is is_kept
 
 
-def test_a_use_is_noted_beside_the_request(server: TestClient, make_key: MakeKey, sessions: Sessions) -> None:
+def test_a_request_records_the_use_of_its_key(server: TestClient, make_key: MakeKey, sessions: Sessions) -> None:
     assert server.get("/jobs", headers=bearer(make_key())).status_code == 200
     deadline = time.monotonic() + 10
     while True:
@@ -116,7 +116,7 @@ def test_a_use_is_noted_beside_the_request(server: TestClient, make_key: MakeKey
         time.sleep(0.02)
 
 
-def test_a_reading_key_may_not_write(server: TestClient, make_key: Callable[..., str], project_id: str) -> None:
+def test_a_read_only_key_cannot_write(server: TestClient, make_key: Callable[..., str], project_id: str) -> None:
     headers = {"Authorization": f"Bearer {make_key('default', 'read')}"}
     assert server.get("/jobs", headers=headers).status_code == 200
     answer = server.post("/jobs", headers=headers, json={})
@@ -125,7 +125,7 @@ def test_a_reading_key_may_not_write(server: TestClient, make_key: Callable[...,
 
 
 def test_a_revoked_key_is_refused_within_a_second(server: TestClient, make_key: MakeKey, engine: Engine) -> None:
-    """By a process that has just served it."""
+    """This holds for a process that has just accepted the key."""
     key, other = bearer(make_key()), bearer(make_key())
     assert server.get("/jobs", headers=key).status_code == 200
     with engine.begin() as connection:
@@ -135,9 +135,7 @@ def test_a_revoked_key_is_refused_within_a_second(server: TestClient, make_key: 
     assert server.get("/jobs", headers=other).status_code == 401
 
 
-def test_a_key_that_expires_in_a_moment_is_kept_no_longer(
-    server: TestClient, make_key: MakeKey, engine: Engine
-) -> None:
+def test_a_cached_key_is_refused_as_soon_as_it_expires(server: TestClient, make_key: MakeKey, engine: Engine) -> None:
     key = bearer(make_key())
     with engine.begin() as connection:
         ending = func.clock_timestamp() + timedelta(seconds=0.4)
@@ -147,8 +145,8 @@ def test_a_key_that_expires_in_a_moment_is_kept_no_longer(
     assert server.get("/jobs", headers=key).status_code == 401
 
 
-def test_a_key_works_at_once_though_another_was_refused(server: TestClient, make_key: MakeKey) -> None:
-    """A refusal is not kept: a key that is restored is good with the next request."""
+def test_a_refusal_is_not_cached(server: TestClient, make_key: MakeKey) -> None:
+    """A key that is restored works with the next request."""
     key = make_key()
     wrong = key[:-1] + ("A" if key[-1] != "A" else "B")
     for sent, status in ((wrong, 401), (key, 200), (wrong, 401), (make_key(), 200)):
@@ -168,7 +166,7 @@ def test_a_busy_key_is_looked_up_about_once_a_second(
     assert len(asked) <= 1 + (time.monotonic() - began) / KEEP_SECONDS
 
 
-def test_no_more_keys_are_kept_than_agreed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_of_keys_has_a_maximum_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(key_cache, "MOST_KEPT", 3)
     known = RecognizedKey(Caller("key-1", "proj-1", frozenset({"read"})), None, False)
     cache = KeyCache(lambda key: known, lambda id: None)
@@ -182,7 +180,7 @@ def test_no_more_keys_are_kept_than_agreed(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Bearer x", "Basic dHc6eA==", "Token tw_x", "tw_x"])
-def test_headers_that_hold_no_key(server: TestClient, project_id: str, header: str) -> None:
+def test_a_header_without_a_key_is_refused(server: TestClient, project_id: str, header: str) -> None:
     answer = server.get("/jobs", headers={"Authorization": header})
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
     assert answer.headers["WWW-Authenticate"] == "Bearer"
@@ -204,7 +202,7 @@ def test_the_command_prints_a_key_that_works(
     assert session.get_one(Project, caller.project_id).name == "research"
 
 
-def test_the_command_alone_makes_an_admins_key(database_url: str, keys: KeyService, project_id: str) -> None:
+def test_the_command_creates_an_admin_key(database_url: str, keys: KeyService, project_id: str) -> None:
     create = [sys.executable, "-m", "app.keys", "create", "--scope", "admin"]
     environment = {"DATABASE_URL": database_url, "PATH": "/usr/bin:/bin"}
     done = subprocess.run(create, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)

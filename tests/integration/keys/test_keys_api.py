@@ -1,4 +1,4 @@
-"""API keys over HTTP: for the scope `admin`, from anywhere."""
+"""API keys with the scope `admin` manage API keys over HTTP."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -45,7 +45,7 @@ def other_process(settings: Settings) -> Iterator[httpx2.Client]:
 
 
 @pytest.fixture
-def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_key_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(key_cache, "KEEP_SECONDS", 0)
 
 
@@ -54,7 +54,7 @@ def refusal(answer: Any) -> tuple[int, str]:
 
 
 def seconds(key: dict[str, Any]) -> float:
-    """That it lives, or was to."""
+    """Return the lifetime of a key in seconds."""
     return (datetime.fromisoformat(key["expires_at"]) - datetime.fromisoformat(key["created_at"])).total_seconds()
 
 
@@ -87,26 +87,26 @@ def test_a_key_is_created_works_and_is_shown_without_its_secret(admin: TestClien
         time.sleep(0.02)
 
 
-def test_usual_scopes_and_those_of_an_administrator(admin: TestClient) -> None:
-    usual = admin.post("/keys", json={"name": "usual"}).json()
-    assert (usual["project"], usual["scopes"]) == ("default", ["read", "webhooks", "write"])
+def test_default_scopes_and_the_scopes_of_an_admin(admin: TestClient) -> None:
+    default = admin.post("/keys", json={"name": "usual"}).json()
+    assert (default["project"], default["scopes"]) == ("default", ["read", "webhooks", "write"])
     made = admin.post("/keys", json={"name": "operator", "scopes": ["admin"]}).json()
     assert made["scopes"] == ["admin", "read", "webhooks", "write"]
     assert admin.get("/keys", headers=bearer(made["secret"])).status_code == 200
 
 
 def test_keys_are_listed_by_page_and_by_project(admin: TestClient, make_key: MakeKey) -> None:
-    theirs = [id_of(make_key("research")) for _ in range(3)]
+    ids = [id_of(make_key("research")) for _ in range(3)]
     own = id_of(admin.headers["Authorization"].removeprefix("Bearer "))
-    admin.post(f"/keys/{theirs[1]}/revoke")
+    admin.post(f"/keys/{ids[1]}/revoke")
     first = admin.get("/keys?limit=2").json()
     rest = admin.get("/keys", params={"limit": 2, "cursor": first["next_cursor"]}).json()
-    assert [each["id"] for each in first["items"] + rest["items"]] == [*reversed(theirs), own]
+    assert [each["id"] for each in first["items"] + rest["items"]] == [*reversed(ids), own]
     assert [each["state"] for each in first["items"]] == ["active", "revoked"]
     assert rest["next_cursor"] is None
     project = first["items"][0]["project_id"]
     for name in ("research", project):
-        assert [each["id"] for each in admin.get(f"/keys?project={name}").json()["items"]] == [*reversed(theirs)]
+        assert [each["id"] for each in admin.get(f"/keys?project={name}").json()["items"]] == [*reversed(ids)]
     assert admin.get("/keys?project=none").json()["items"] == []
 
 
@@ -114,7 +114,7 @@ def test_a_revoked_key_is_refused_within_a_second_by_every_process(
     admin: TestClient, other_process: httpx2.Client, make_key: MakeKey
 ) -> None:
     key = make_key()
-    admin.post(f"/keys/{id_of(make_key())}/revoke")  # the first of its kind takes longer than a key is kept for
+    admin.post(f"/keys/{id_of(make_key())}/revoke")  # the first revocation takes longer than a key stays cached
     for process in (admin, other_process):
         assert process.get("/jobs", headers=bearer(key)).status_code == 200
     revoked = admin.post(f"/keys/{id_of(key)}/revoke").json()
@@ -130,7 +130,7 @@ def test_a_revoked_key_is_refused_within_a_second_by_every_process(
     assert admin.post(f"/keys/{id_of(key)}/revoke").json() == revoked
 
 
-@pytest.mark.usefixtures("nothing_kept")
+@pytest.mark.usefixtures("no_key_cache")
 def test_a_key_expires(admin: TestClient) -> None:
     key = admin.post("/keys", json={"name": "short", "expires_after_seconds": 1}).json()
     assert seconds(key) == pytest.approx(1, abs=0.5)
@@ -141,7 +141,7 @@ def test_a_key_expires(admin: TestClient) -> None:
     assert refusal(admin.post(f"/keys/{key['id']}/rotate")) == (409, "key_not_active")
 
 
-@pytest.mark.usefixtures("nothing_kept")
+@pytest.mark.usefixtures("no_key_cache")
 def test_both_keys_work_while_they_overlap(admin: TestClient, sessions: Sessions) -> None:
     wanted = {"name": "ci", "scopes": ["read"], "expires_after_seconds": 90 * 86400}
     old = admin.post("/keys", json=wanted).json()
@@ -168,8 +168,8 @@ def test_both_keys_work_while_they_overlap(admin: TestClient, sessions: Sessions
     ]
 
 
-@pytest.mark.usefixtures("nothing_kept")
-def test_an_overlap_lets_no_key_live_longer(admin: TestClient) -> None:
+@pytest.mark.usefixtures("no_key_cache")
+def test_an_overlap_does_not_extend_a_key(admin: TestClient) -> None:
     old = admin.post("/keys", json={"name": "short", "expires_after_seconds": 60}).json()
     admin.post(f"/keys/{old['id']}/rotate")
     assert admin.get(f"/keys/{old['id']}").json()["expires_at"] == old["expires_at"]
@@ -178,7 +178,7 @@ def test_an_overlap_lets_no_key_live_longer(admin: TestClient) -> None:
     assert admin.get("/jobs", headers=bearer(other["secret"])).status_code == 401
 
 
-def test_a_key_cannot_shut_itself_out(admin: TestClient, admin_key: str) -> None:
+def test_a_key_cannot_lock_itself_out(admin: TestClient, admin_key: str) -> None:
     own = id_of(admin_key)
     assert refusal(admin.post(f"/keys/{own}/revoke")) == (409, "own_key")
     for overlap in (0, 59):
@@ -189,19 +189,19 @@ def test_a_key_cannot_shut_itself_out(admin: TestClient, admin_key: str) -> None
     assert admin.post(f"/keys/{own}/revoke", headers=bearer(new["secret"])).status_code == 200
 
 
-def test_of_many_rotations_at_once_one_makes_a_key(admin: TestClient, sessions: Sessions, make_key: MakeKey) -> None:
+def test_of_concurrent_rotations_one_makes_a_key(admin: TestClient, sessions: Sessions, make_key: MakeKey) -> None:
     id = id_of(make_key())
     with ThreadPoolExecutor(6) as pool:
         statuses = list(pool.map(lambda _: admin.post(f"/keys/{id}/rotate").status_code, range(6)))
     assert sorted(statuses) == [201] + [409] * 5
     with transaction(sessions) as session:
-        assert session.scalar(select(func.count()).select_from(ApiKey)) == 3  # the administrator's, and two
+        assert session.scalar(select(func.count()).select_from(ApiKey)) == 3  # the administrator's and two more
 
 
-def test_a_post_that_is_sent_again_shows_the_secret_which_nobody_else_can_read(
+def test_a_repeated_post_returns_the_secret_that_nobody_else_can_read(
     admin: TestClient, make_key: MakeKey, sessions: Sessions
 ) -> None:
-    """The answer that is kept is opened by the API key that asked, and by nothing in the database."""
+    """The stored answer can be decrypted only with the API key of the request, not with anything in the database."""
     id = id_of(make_key())
     for path, body in (("/keys", {"name": "ci"}), (f"/keys/{id}/rotate", {"overlap_seconds": 60})):
         once = {"Idempotency-Key": path}
@@ -239,7 +239,7 @@ def test_a_bad_field_is_named(admin: TestClient, body: dict[str, Any], pointer: 
     assert len(admin.get("/keys").json()["items"]) == 1
 
 
-def test_what_does_not_exist_is_not_found(admin: TestClient) -> None:
+def test_an_unknown_key_or_project_is_not_found(admin: TestClient) -> None:
     assert refusal(admin.post("/keys", json={"name": "x", "project": "defualt"})) == (404, "project_not_found")
     for id in ("key-5f0c1d2e3a4b5c6d7e8f9a0b", "x"):
         for answer in (

@@ -1,4 +1,4 @@
-"""Model folders as small as can be, and the command that registers them."""
+"""Fixtures for tiny model folders and for the command that registers them."""
 
 import json
 import os
@@ -30,7 +30,7 @@ SHAPES = {
 
 
 def safetensors(shapes: dict[str, list[int]]) -> bytes:
-    """A file of zeros, by the format's own description."""
+    """Return a safetensors file of zeros."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, shape in shapes.items():
@@ -56,7 +56,7 @@ def model_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run_models(settings: Settings) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """`python -m app.models …` against the test's own database."""
+    """Run `python -m app.models …` against the test's database; return the finished process."""
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -75,6 +75,6 @@ def run_models(settings: Settings) -> Callable[..., subprocess.CompletedProcess[
 
 @pytest.fixture
 def hub(model_folder: Path) -> Iterator[Hub]:
-    """A hub with one model, `org/name`."""
+    """Serve a hub with one model, `org/name`."""
     with serving_hub({path.name: path.read_bytes() for path in model_folder.iterdir()}) as hub:
         yield hub

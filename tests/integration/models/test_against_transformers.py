@@ -1,4 +1,4 @@
-"""Names and shapes judged without torch, against the modules that transformers builds from the same folder."""
+"""The facts that are read without torch match the modules that transformers builds from the same folder."""
 
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,9 @@ CONFIGS: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("config_class", "sizes"), CONFIGS)
-def test_linear_layers_and_parameters(tmp_path: Path, config_class: str, sizes: dict[str, Any]) -> None:
+def test_linear_layers_and_parameters_match_transformers(
+    tmp_path: Path, config_class: str, sizes: dict[str, Any]
+) -> None:
     import transformers
     from torch import nn
     from transformers.pytorch_utils import Conv1D

@@ -1,4 +1,4 @@
-"""A worker's own copies of base models, fetched by digest from the storage that all share."""
+"""A worker keeps copies of base models, which it fetches by digest from the shared storage."""
 
 import os
 import shutil
@@ -31,7 +31,7 @@ def storage(settings: Settings) -> Storage:
 
 @pytest.fixture
 def add(sessions: Sessions, storage: Storage, model_folder: Path) -> Add:
-    """Models whose tokenizers differ; the folders that they came from are gone afterwards."""
+    """Register a model with a tokenizer that no other model has, then delete its folder."""
 
     def add(name: str) -> RegisteredModel:
         folder = shutil.copytree(model_folder, model_folder.with_name(name))
@@ -43,8 +43,8 @@ def add(sessions: Sessions, storage: Storage, model_folder: Path) -> Add:
     return add
 
 
-class Apart(Storage):
-    """As on another machine: a file of the cache cannot be an object of the store."""
+class SeparateDisk(Storage):
+    """Storage as seen from another machine: a file in the cache cannot be a link to a stored object."""
 
     def links(self, folder: Path) -> bool:
         return False
@@ -52,7 +52,7 @@ class Apart(Storage):
 
 @pytest.fixture
 def cache(settings: Settings) -> ModelCache:
-    return ModelCache(settings, Apart(settings.storage))
+    return ModelCache(settings, SeparateDisk(settings.storage))
 
 
 def cached(settings: Settings) -> list[Path]:
@@ -69,11 +69,11 @@ def test_a_machine_without_the_folder_fetches_the_model_by_digest(
         assert (folder / "model.safetensors").read_bytes() == (model_folder / "model.safetensors").read_bytes()
     total = sum(file["size"] for file in model.files)
     assert (reported[-1], len(reported)) == ((total, total), len(model.files))
-    with cache.hold(model, progress=lambda *_: pytest.fail("it is there")) as again:
+    with cache.hold(model, progress=lambda *_: pytest.fail("the model is fetched again")) as again:
         assert again == folder
 
 
-def test_a_preview_needs_no_weights(cache: ModelCache, add: Add) -> None:
+def test_a_preview_fetches_no_weights(cache: ModelCache, add: Add) -> None:
     model = add("one")
     with cache.hold(model, weights=False) as folder:
         assert not (folder / "model.safetensors").exists()
@@ -82,14 +82,14 @@ def test_a_preview_needs_no_weights(cache: ModelCache, add: Add) -> None:
         assert (folder / "model.safetensors").exists()
 
 
-def test_on_the_storages_own_disk_it_takes_no_room(add: Add, settings: Settings, storage: Storage) -> None:
+def test_a_cache_on_the_disk_of_the_storage_takes_no_space(add: Add, settings: Settings, storage: Storage) -> None:
     model = add("one")
     with ModelCache(settings, storage).hold(model) as folder:
         for file in model.files:
             assert (folder / file["path"]).samefile(settings.data_dir / "storage" / file["key"])
 
 
-def test_what_was_altered_or_truncated_is_fetched_again(cache: ModelCache, add: Add, model_folder: Path) -> None:
+def test_an_altered_or_truncated_file_is_fetched_again(cache: ModelCache, add: Add, model_folder: Path) -> None:
     model = add("one")
     with cache.hold(model) as folder:
         weights = folder / "model.safetensors"
@@ -100,7 +100,7 @@ def test_what_was_altered_or_truncated_is_fetched_again(cache: ModelCache, add: 
             assert weights.read_bytes() == whole
 
 
-def test_bytes_that_storage_lost_or_altered_are_no_model(
+def test_a_file_missing_or_damaged_in_storage_is_an_error(
     cache: ModelCache, add: Add, settings: Settings, storage: Storage
 ) -> None:
     model = add("one")
@@ -115,13 +115,13 @@ def test_bytes_that_storage_lost_or_altered_are_no_model(
         stored.unlink(missing_ok=True)
 
 
-def test_the_least_recently_used_goes_first_and_none_in_use(
+def test_the_least_recently_used_model_that_is_not_in_use_is_removed_first(
     settings: Settings, add: Add, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models = {name: add(name) for name in ("one", "two", "three")}
     size = sum(file["size"] for file in models["one"].files)
     limit = settings.model_copy(update={"model_cache_gb": (2.5 * size) / 1e9})
-    cache = ModelCache(limit, Apart(settings.storage))
+    cache = ModelCache(limit, SeparateDisk(settings.storage))
     with cache.hold(models["one"]) as one, cache.hold(models["two"]) as two:
         pass
     os.utime(one.with_name(f"{one.name}.lock"), (time.time() - 60,) * 2)
@@ -139,15 +139,15 @@ def test_the_least_recently_used_goes_first_and_none_in_use(
         pass
 
 
-def test_a_fetch_ends_when_the_attempt_is_to_end(cache: ModelCache, add: Add) -> None:
+def test_a_fetch_stops_when_its_attempt_is_over(cache: ModelCache, add: Add) -> None:
     with pytest.raises(FetchStopped), cache.hold(add("one"), is_over=lambda: True):
         pass
 
 
-def test_a_worker_that_dies_leaves_a_cache_that_the_next_one_uses(
+def test_the_next_worker_uses_the_cache_of_one_that_died(
     cache: ModelCache, add: Add, settings: Settings, tmp_path: Path
 ) -> None:
-    """Killed before and after it names a file."""
+    """The worker is killed before and after it moves a file into the cache."""
     model = add("one")
     script = """
 import json, sys
@@ -159,11 +159,11 @@ settings = Settings()
 with ModelCache(settings, Storage(settings.storage)).hold(SimpleNamespace(name="one", files=json.load(sys.stdin))):
     pass
 """
-    given = str(model.files).replace("'", '"').encode()
-    places = {"TUNEWRIGHT_DATA_DIR": str(settings.data_dir), "TUNEWRIGHT_CACHE_DIR": str(settings.cache_dir)}
+    files = str(model.files).replace("'", '"').encode()
+    folders = {"TUNEWRIGHT_DATA_DIR": str(settings.data_dir), "TUNEWRIGHT_CACHE_DIR": str(settings.cache_dir)}
     for when in ("before", "after"):
-        failing = os.environ | places | {"FAILPOINT": f"{when}_keep_model_file:kill@2"}
-        done = subprocess.run([sys.executable, "-c", script], input=given, env=failing, check=False)
+        failing = os.environ | folders | {"FAILPOINT": f"{when}_keep_model_file:kill@2"}
+        done = subprocess.run([sys.executable, "-c", script], input=files, env=failing, check=False)
         assert done.returncode == -9
     with cache.hold(model) as folder:
         assert (folder / "model.safetensors").read_bytes() == safetensors(SHAPES)

@@ -1,4 +1,4 @@
-"""Models through the client and the command line, from a machine that has no shell on the server's."""
+"""An administrator manages models through the client and the command line, from another machine."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -36,7 +36,9 @@ def light_worker(live_server: str, sessions: Sessions, settings: Settings, tmp_p
 
 
 @pytest.mark.usefixtures("light_worker")
-def test_the_client(live_server: str, admin_key: str, make_key: Callable[..., str], model_folder: Path) -> None:
+def test_the_client_manages_models(
+    live_server: str, admin_key: str, make_key: Callable[..., str], model_folder: Path
+) -> None:
     with Client(live_server, admin_key) as client:
         stated = {"hub_name": "org/name", "revision": COMMIT}
         posted = client.create_model("house/tiny", path=str(model_folder), projects=["default"], **stated)
@@ -52,7 +54,7 @@ def test_the_client(live_server: str, admin_key: str, make_key: Callable[..., st
 
 
 @pytest.mark.usefixtures("light_worker")
-def test_the_command_line(run: Callable[..., str], model_folder: Path) -> None:
+def test_the_command_line_manages_models(run: Callable[..., str], model_folder: Path) -> None:
     (model_folder / "LICENSE").write_text("Do as you please.")
     stated = ("--hub-name", "org/name", "--revision", COMMIT)
     added = run("models", "add", "tiny", "--path", str(model_folder), "--projects", "default", *stated)
@@ -66,4 +68,4 @@ def test_the_command_line(run: Callable[..., str], model_folder: Path) -> None:
     assert "(none)" in run("models", "list")
     with pytest.raises(TunewrightError, match="No such folder"):
         run("models", "add", "gone", "--path", str(model_folder / "gone"))
-    assert "failed: No such" in run("models", "list"), "a long path breaks the rest into lines"
+    assert "failed: No such" in run("models", "list"), "the text after a long path is wrapped"

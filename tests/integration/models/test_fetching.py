@@ -1,4 +1,4 @@
-"""Models that are posted, and what the light worker makes of them."""
+"""The light worker fetches the models that are posted."""
 
 import shutil
 import threading
@@ -44,7 +44,7 @@ def place(sessions: Sessions, settings: Settings, tmp_path: Path) -> FetchPlace:
 
 @pytest.fixture
 def fetch(place: FetchPlace) -> Fetch:
-    """What the light worker does once; whether there was something to do."""
+    """Run the light worker once; return whether it found a model to fetch."""
     return lambda: fetch_next(place, threading.Event())
 
 
@@ -60,31 +60,31 @@ def post(server: TestClient, admin: Headers, model_folder: Path) -> Callable[...
 
 
 @pytest.fixture
-def look(server: TestClient, admin: Headers) -> Callable[..., Any]:
+def get_model(server: TestClient, admin: Headers) -> Callable[..., Any]:
     return lambda name="tiny": server.get(f"/models/{name}", headers=admin).json()
 
 
 @pytest.fixture
 def stored(settings: Settings) -> Callable[[], set[str]]:
-    """Names of the files that storage has of models."""
+    """Return the names of the model files in storage."""
     return lambda: {path.name for path in (settings.data_dir / "storage" / "models").glob("*")}
 
 
 def test_a_posted_model_is_fetched_and_shown(
-    api: TestClient, post: Any, look: Any, fetch: Fetch, model_folder: Path, settings: Settings
+    api: TestClient, post: Any, get_model: Any, fetch: Fetch, model_folder: Path, settings: Settings
 ) -> None:
     (model_folder / "LICENSE").write_text("Do as you please.")
     (model_folder / "README.md").write_text("---\nlicense: other\nlicense_name: house-1\ntags: []\n---\n# Tiny\n")
     posted = post(projects=["default"])
     assert (posted["state"], posted["num_bytes"], posted["max_seq_len"]) == ("pending", None, None)
-    assert api.get("/models/tiny").json()["state"] == "pending", "the project sees it arrive"
-    assert api.get("/models/tiny").json()["path"] is None, "where it lies is the operator's business"
+    assert api.get("/models/tiny").json()["state"] == "pending", "the project sees the pending model"
+    assert api.get("/models/tiny").json()["path"] is None, "the project does not see the path"
     spec = {"base_model": "tiny", "dataset_id": "none", "training": {"max_steps": 1}}
     assert "model_not_ready" in {each["code"] for each in api.post("/jobs", json=spec).json()["errors"]}
     assert api.get("/v1/models").json()["data"] == []
     assert fetch()
     assert not fetch()
-    model = look()
+    model = get_model()
     size = sum(path.stat().st_size for path in model_folder.iterdir() if path.suffix in (".json", ".safetensors"))
     assert (model["state"], model["num_bytes_done"], model["num_bytes"]) == ("ready", size, size)
     assert (model["max_seq_len"], model["num_parameters"], model["path"]) == (128, 432, str(model_folder))
@@ -95,7 +95,7 @@ def test_a_posted_model_is_fetched_and_shown(
     assert not list((settings.work_dir / "models").glob("*"))
 
 
-def test_models_share_their_files_and_the_last_one_takes_them_along(
+def test_models_share_files_that_are_deleted_with_the_last_model(
     server: TestClient,
     admin: Headers,
     post: Any,
@@ -110,19 +110,19 @@ def test_models_share_their_files_and_the_last_one_takes_them_along(
     for name, folder in (("one", model_folder), ("two", other)):
         post(name, folder)
         assert fetch()
-    assert len(stored()) == 5, "three are the same"
+    assert len(stored()) == 5, "the models share three files"
     collector = Collector(settings, sessions, Storage(settings.storage))
     for name, left in (("one", 4), ("two", 0)):
         assert server.delete(f"/models/{name}", headers=admin).status_code == 204
         assert server.get(f"/models/{name}", headers=admin).status_code == 404
         collector.retain()
         assert len(stored()) == left
-    assert model_folder.is_dir(), "the folder itself is nobody's but the operator's"
+    assert model_folder.is_dir(), "the operator's folder is not deleted"
     post("one")
-    assert fetch(), "a name that was removed can be had again"
+    assert fetch(), "a removed name can be used again"
 
 
-def test_a_folder_takes_no_room_beside_a_storage_on_its_disk(
+def test_a_folder_on_the_disk_of_the_storage_takes_no_more_space(
     post: Any, fetch: Fetch, settings: Settings, model_folder: Path
 ) -> None:
     post()
@@ -133,7 +133,7 @@ def test_a_folder_takes_no_room_beside_a_storage_on_its_disk(
 
 
 @pytest.mark.parametrize("path", ["/etc", "/nowhere/model", "{root}/../etc"])
-def test_only_allowed_folders_are_taken_over_http(
+def test_only_allowed_folders_are_accepted_over_http(
     server: TestClient, admin: Headers, tmp_path: Path, path: str
 ) -> None:
     body = {"name": "tiny", "path": path.format(root=tmp_path)}
@@ -154,28 +154,28 @@ def test_only_allowed_folders_are_taken_over_http(
         {"name": "a", "hub": "a/b", "hub_name": "a/b"},
     ],
 )
-def test_bodies_that_name_no_model(server: TestClient, admin: Headers, body: dict[str, Any]) -> None:
+def test_an_invalid_body_is_refused(server: TestClient, admin: Headers, body: dict[str, Any]) -> None:
     refused = server.post("/models", json=body, headers=admin)
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
 
 
 def test_a_folder_can_have_a_hub_name(
-    server: TestClient, admin: Headers, post: Any, look: Any, fetch: Fetch, model_folder: Path
+    server: TestClient, admin: Headers, post: Any, get_model: Any, fetch: Fetch, model_folder: Path
 ) -> None:
-    """Its revision stays that of its files; a later statement replaces an earlier one."""
+    """The revision is still the digest of the files; a later hub name replaces an earlier one."""
     posted = post(hub_name="org/name", revision=COMMIT)
     assert (posted["hub"], posted["hub_name"], posted["hub_revision"]) == (None, "org/name", COMMIT)
     assert fetch()
-    ready = look()
+    ready = get_model()
     assert (ready["state"], ready["hub_name"], ready["hub_revision"]) == ("ready", "org/name", COMMIT)
     assert ready["revision"] == digest_folder(model_folder)
-    assert post(projects=["default"])["hub_name"] == "org/name", "it is stated once"
+    assert post(projects=["default"])["hub_name"] == "org/name", "a post without a hub name keeps it"
     again = post(hub_name="org/other")
     assert (again["state"], again["hub_name"], again["hub_revision"]) == ("ready", "org/other", None)
 
 
 @pytest.mark.parametrize(
-    ("hub_name", "revision", "says"),
+    ("hub_name", "revision", "message"),
     [
         ("name", None, "is not a hub id; use ORG/NAME"),
         ("org/name/more", None, "is not a hub id"),
@@ -186,18 +186,18 @@ def test_a_folder_can_have_a_hub_name(
         ("org/name", COMMIT.upper(), "not a commit"),
     ],
 )
-def test_what_is_no_name_on_a_hub_is_refused(
-    server: TestClient, admin: Headers, model_folder: Path, hub_name: str, revision: str | None, says: str
+def test_an_invalid_hub_name_is_refused(
+    server: TestClient, admin: Headers, model_folder: Path, hub_name: str, revision: str | None, message: str
 ) -> None:
     body = {"name": "tiny", "path": str(model_folder), "hub_name": hub_name, "revision": revision}
     refused = server.post("/models", json=body, headers=admin)
     assert (refused.status_code, refused.json()["code"]) == (400, "invalid_hub_name")
-    assert says in refused.json()["detail"]
+    assert message in refused.json()["detail"]
     assert server.get("/models", headers=admin).json()["items"] == []
 
 
-def test_what_fails_says_why_and_is_tried_again(
-    post: Any, look: Any, fetch: Fetch, tmp_path: Path, model_folder: Path, server: TestClient, admin: Headers
+def test_a_failed_fetch_reports_why_and_can_be_repeated(
+    post: Any, get_model: Any, fetch: Fetch, tmp_path: Path, model_folder: Path, server: TestClient, admin: Headers
 ) -> None:
     outside = tmp_path.parent / f"{tmp_path.name}-outside"
     shutil.copytree(model_folder, outside)
@@ -205,57 +205,57 @@ def test_what_fails_says_why_and_is_tried_again(
     for folder, code in (("missing", "invalid_model_folder"), ("link", "path_not_allowed")):
         post(path=tmp_path / folder)
         assert fetch()
-        assert (look()["state"], look()["failure"]["code"]) == ("failed", code)
+        assert (get_model()["state"], get_model()["failure"]["code"]) == ("failed", code)
     again = post()
     assert (again["state"], again["failure"]) == ("pending", None)
     assert fetch()
-    assert look()["state"] == "ready"
+    assert get_model()["state"] == "ready"
     same = post(projects=["default"])
-    assert (same["state"], same["projects"]) == ("ready", ["default"]), "only who may use it has changed"
+    assert (same["state"], same["projects"]) == ("ready", ["default"]), "only its projects changed"
     other = {"name": "tiny", "hub": "org/name"}
     assert server.post("/models", json=other, headers=admin).json()["code"] == "model_already_exists"
     shutil.rmtree(outside)
 
 
-def test_a_worker_that_dies_is_replaced_and_one_that_comes_back_changes_nothing(
-    post: Any, look: Any, fetch: Fetch, place: FetchPlace, sessions: Sessions
+def test_a_dead_worker_is_replaced_and_its_late_result_is_ignored(
+    post: Any, get_model: Any, fetch: Fetch, place: FetchPlace, sessions: Sessions
 ) -> None:
     post()
     with transaction(sessions) as session:
         dead = FetchRepository(session).claim("dead-1", 60)
     assert dead is not None
-    assert (look()["state"], fetch()) == ("fetching", False), "it is leased"
+    assert (get_model()["state"], fetch()) == ("fetching", False), "the fetch is still leased"
     let_lease_lapse(sessions)
     assert fetch()
-    assert look()["state"] == "ready"
-    before = look()
+    assert get_model()["state"] == "ready"
+    before = get_model()
     ModelFetch(place, dead, threading.Event()).run()
-    assert look() == before
+    assert get_model() == before
 
 
-def test_one_that_kills_worker_after_worker_is_given_up(post: Any, look: Any, fetch: Fetch, sessions: Sessions) -> None:
+def test_a_model_fails_after_too_many_attempts(post: Any, get_model: Any, fetch: Fetch, sessions: Sessions) -> None:
     post()
     for _ in range(MAX_ATTEMPTS):
         with transaction(sessions) as session:
             assert FetchRepository(session).claim("dead-1", 60)
         let_lease_lapse(sessions)
     assert not fetch()
-    assert (look()["state"], look()["failure"]["code"]) == ("failed", "too_many_attempts")
+    assert (get_model()["state"], get_model()["failure"]["code"]) == ("failed", "too_many_attempts")
 
 
-def test_a_drained_worker_leaves_it_to_the_next_at_once(
-    post: Any, look: Any, fetch: Fetch, place: FetchPlace, sessions: Sessions
+def test_a_draining_worker_releases_its_fetch_at_once(
+    post: Any, get_model: Any, fetch: Fetch, place: FetchPlace, sessions: Sessions
 ) -> None:
     post()
     draining = threading.Event()
     draining.set()
     assert fetch_next(place, draining)
-    assert look()["state"] == "pending"
+    assert get_model()["state"] == "pending"
     assert fetch()
-    assert look()["state"] == "ready"
+    assert get_model()["state"] == "ready"
 
 
-def test_one_that_is_removed_while_it_is_fetched_leaves_nothing(
+def test_a_model_removed_while_it_is_fetched_leaves_nothing(
     server: TestClient,
     admin: Headers,
     post: Any,
@@ -266,13 +266,13 @@ def test_one_that_is_removed_while_it_is_fetched_leaves_nothing(
 ) -> None:
     post()
     with transaction(sessions) as session:
-        held = FetchRepository(session).claim("here-1", 60)
-    assert held is not None
-    fetching = ModelFetch(place, held, threading.Event())
+        claimed = FetchRepository(session).claim("here-1", 60)
+    assert claimed is not None
+    fetching = ModelFetch(place, claimed, threading.Event())
     store = fetching._store
 
-    def remove_after_the_first(*given: Any) -> Any:
-        kept = store(*given)
+    def remove_after_the_first(*arguments: Any) -> Any:
+        kept = store(*arguments)
         if len(fetching.files) == 0:
             assert server.delete("/models/tiny", headers=admin).status_code == 204
         return kept
@@ -285,20 +285,20 @@ def test_one_that_is_removed_while_it_is_fetched_leaves_nothing(
     assert server.get("/models", headers=admin).json()["items"] == []
 
 
-def test_files_that_no_model_names_are_found_by_the_search(
+def test_files_that_no_model_uses_are_deleted(
     post: Any, fetch: Fetch, sessions: Sessions, settings: Settings, stored: Callable[[], set[str]]
 ) -> None:
     post()
     assert fetch()
-    named = stored()
+    used = stored()
     (settings.data_dir / "storage" / "models" / ("0" * 64)).write_bytes(b"lost")
     Collector(settings.model_copy(update={"orphan_ttl_seconds": 3600}), sessions, Storage(settings.storage)).search()
-    assert stored() > named, "it may still be on its way"
+    assert stored() > used, "its model may still be added"
     Collector(settings.model_copy(update={"orphan_ttl_seconds": 1e-9}), sessions, Storage(settings.storage)).search()
-    assert stored() == named
+    assert stored() == used
 
 
-def test_a_post_that_is_sent_again_makes_nothing_again(server: TestClient, admin: Headers, model_folder: Path) -> None:
+def test_a_repeated_post_gets_the_same_answer(server: TestClient, admin: Headers, model_folder: Path) -> None:
     body, key = {"name": "tiny", "path": str(model_folder)}, {"Idempotency-Key": "once"}
     first, second = (server.post("/models", json=body, headers=admin | key) for _ in range(2))
     assert (first.status_code, first.content) == (second.status_code, second.content)

@@ -1,4 +1,4 @@
-"""What is read of a model's folder, and which folders are refused."""
+"""The server reads facts from a model's folder and refuses an unusable folder."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ def write_config(folder: Path, **fields: Any) -> None:
     (folder / "config.json").write_text(json.dumps(CONFIG | fields))
 
 
-def test_a_folder_has_the_facts_that_the_server_needs(model_folder: Path) -> None:
+def test_the_facts_about_a_model_are_read_from_its_folder(model_folder: Path) -> None:
     facts = read_folder(model_folder)
     assert facts.architecture == "LlamaForCausalLM"
     assert facts.num_parameters == 16 * 8 + 64 + 8 + 96 + 8 + 16 * 8
@@ -55,7 +55,9 @@ def test_shards_are_read_by_their_index(model_folder: Path) -> None:
         ({"max_position_embeddings": 96, "scale": float("inf")}, {"model_max_length": 1.5}, 96),
     ],
 )
-def test_the_length_limit(model_folder: Path, config: dict[str, Any], tokenizer: dict[str, Any], limit: int) -> None:
+def test_the_length_limit_comes_from_the_config_or_the_tokenizer(
+    model_folder: Path, config: dict[str, Any], tokenizer: dict[str, Any], limit: int
+) -> None:
     write_config(model_folder, **config)
     (model_folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
     assert read_folder(model_folder).max_seq_len == limit
@@ -75,7 +77,7 @@ def point_outside(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
-SPOILT: list[tuple[Callable[[Path], Any], str]] = [
+UNUSABLE: list[tuple[Callable[[Path], Any], str]] = [
     (shutil.rmtree, "No such folder"),
     (lambda folder: (folder / "config.json").unlink(), r"no config\.json"),
     (lambda folder: (folder / "config.json").write_text("{"), "not JSON"),
@@ -97,14 +99,14 @@ SPOILT: list[tuple[Callable[[Path], Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("spoil", "says"), SPOILT)
-def test_folders_that_are_refused(model_folder: Path, spoil: Callable[[Path], Any], says: str) -> None:
-    spoil(model_folder)
-    with pytest.raises(InvalidModelFolder, match=says):
+@pytest.mark.parametrize(("damage", "message"), UNUSABLE)
+def test_an_unusable_folder_is_refused(model_folder: Path, damage: Callable[[Path], Any], message: str) -> None:
+    damage(model_folder)
+    with pytest.raises(InvalidModelFolder, match=message):
         read_folder(model_folder)
 
 
-def test_the_revision_follows_what_a_load_reads(model_folder: Path) -> None:
+def test_the_revision_depends_only_on_the_files_that_loading_reads(model_folder: Path) -> None:
     first = digest_folder(model_folder)
     (model_folder / "README.md").write_text("words")
     assert digest_folder(model_folder) == first
@@ -114,7 +116,7 @@ def test_the_revision_follows_what_a_load_reads(model_folder: Path) -> None:
     assert digest_folder(model_folder) != first
 
 
-def test_targets_match_as_peft_matches_them() -> None:
+def test_targets_match_as_in_peft() -> None:
     assert unmatched_targets(MODULES, ["q_proj", "mlp.up_proj", "model.layers.0.mlp.up_proj"]) == []
     odd = ["proj", "layers", "o_proj", "model", ".q_proj", "Q_proj", "lm_head", ""]
     assert unmatched_targets(MODULES, odd) == odd

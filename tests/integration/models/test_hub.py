@@ -1,4 +1,4 @@
-"""Models of a hub, against one that speaks as the real one does."""
+"""Models are fetched from a hub, here from one that has the API of the real one."""
 
 import socket
 import subprocess
@@ -31,8 +31,8 @@ Add = Callable[..., RegisteredModel]
 
 
 @pytest.fixture
-def asked(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """The hub that this process asks, without a token."""
+def used_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """Make this process use the test's hub, without a token."""
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
     template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
@@ -45,8 +45,8 @@ def asked(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 
 @pytest.fixture
-def add(asked: Hub, sessions: Sessions, settings: Settings) -> Add:
-    """Have `org/name` fetched; its row afterwards."""
+def add(used_hub: Hub, sessions: Sessions, settings: Settings) -> Add:
+    """Fetch `org/name`; return its row."""
 
     def add(name: str = "tiny", revision: str | None = None, id: str = "org/name") -> RegisteredModel:
         with transaction(sessions) as session:
@@ -59,14 +59,14 @@ def add(asked: Hub, sessions: Sessions, settings: Settings) -> Add:
     return add
 
 
-def test_a_branch_is_pinned_to_its_commit(add: Add, asked: Hub, settings: Settings) -> None:
-    """And what is asked for afterwards is that commit's."""
-    asked.files["LICENSE"] = b"Mind the terms."
+def test_a_branch_is_pinned_to_its_commit(add: Add, used_hub: Hub, settings: Settings) -> None:
+    """All files are then requested at that commit."""
+    used_hub.files["LICENSE"] = b"Mind the terms."
     model = add(revision="main")
     assert (model.state, model.revision, model.wanted_revision) == ("ready", COMMIT, "main")
     assert (model.num_parameters, model.license) == (432, "gemma")
-    assert not asked.asked("/resolve/main/")
-    assert asked.asked(f"/resolve/{COMMIT}/config.json")
+    assert not used_hub.asked("/resolve/main/")
+    assert used_hub.asked(f"/resolve/{COMMIT}/config.json")
     assert add("older", "v1").revision == OLDER
     assert not list((settings.work_dir / "models").iterdir())
 
@@ -78,66 +78,68 @@ def test_a_branch_is_pinned_to_its_commit(add: Add, asked: Hub, settings: Settin
         *("/b", "a/é", "a/b\n", "a/" + "b" * 96, "a/" + "b" * 97, ""),
     ],
 )
-def test_a_name_is_one_to_us_where_it_is_one_to_the_hubs_client(id: str) -> None:
+def test_a_hub_name_is_valid_where_the_hub_client_accepts_it(id: str) -> None:
     try:
         validate_repo_id(id)
-        is_name = "/" in id  # without an organization it is one of the hub's oldest, which we do not take
+        is_valid = "/" in id  # the server refuses names without an organization
     except HFValidationError:
-        is_name = False
-    assert bool(HUB_ID.fullmatch(id)) == is_name
+        is_valid = False
+    assert bool(HUB_ID.fullmatch(id)) == is_valid
 
 
-def test_what_storage_has_is_not_fetched_twice(add: Add, asked: Hub) -> None:
-    asked.files["consolidated.safetensors"] = b"another format's weights"
-    asked.files["onnx/config.json"] = b"{}"
+def test_stored_files_are_not_fetched_again(add: Add, used_hub: Hub) -> None:
+    used_hub.files["consolidated.safetensors"] = b"another format's weights"
+    used_hub.files["onnx/config.json"] = b"{}"
     first = add()
-    assert len(asked.asked("/lfs/model.safetensors")) == 1
-    assert not asked.asked("consolidated") + asked.asked("onnx")
+    assert len(used_hub.asked("/lfs/model.safetensors")) == 1
+    assert not used_hub.asked("consolidated") + used_hub.asked("onnx")
     second = add("again", COMMIT)
-    assert len(asked.asked("/lfs/")) == 2, "the weights and the tokenizer, each once"
+    assert len(used_hub.asked("/lfs/")) == 2, "the weights and the tokenizer, once each"
     assert first.files == second.files
 
 
-def test_a_connection_that_breaks_goes_on_where_it_was(add: Add, asked: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_download_resumes_where_it_stopped(add: Add, used_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_module, "WAIT_SECONDS", 0.01)
-    asked.breaks_after = 700
+    used_hub.breaks_after = 700
     model = add()
     assert model.state == "ready", model.failure_message
-    ranges = [headers.get("range") for headers in asked.asked("/lfs/")]
+    ranges = [headers.get("range") for headers in used_hub.asked("/lfs/")]
     assert ranges.count("bytes=700-") == 1
 
 
-def test_what_arrives_damaged_is_no_model(add: Add, asked: Hub) -> None:
-    kept = asked.files["model.safetensors"]
+def test_a_damaged_download_fails(add: Add, used_hub: Hub) -> None:
+    weights = used_hub.files["model.safetensors"]
 
-    class Lying(dict[str, bytes]):
-        """The second look, which is the download, gets other bytes."""
+    class Damaged(dict[str, bytes]):
+        """Gives the download other bytes than the listing describes."""
 
         def __getitem__(self, name: str) -> bytes:
-            return kept[:-1] + b"x" if name == "model.safetensors" else super().__getitem__(name)
+            return weights[:-1] + b"x" if name == "model.safetensors" else super().__getitem__(name)
 
-    asked.files = Lying(asked.files)
+    used_hub.files = Damaged(used_hub.files)
     model = add()
     assert (model.state, model.failure_code) == ("failed", "corrupt_download")
 
 
 @pytest.mark.parametrize(
-    ("id", "revision", "code", "says"),
+    ("id", "revision", "code", "message"),
     [
         ("org/other", None, "hub_model_not_found", "The hub has no model org/other, or this machine's HF_TOKEN"),
         ("org/name", "nope", "hub_revision_not_found", "org/name has no branch, tag or commit 'nope'"),
     ],
 )
-def test_what_the_hub_lacks(add: Add, id: str, revision: str | None, code: str, says: str) -> None:
+def test_a_model_or_revision_missing_from_the_hub_is_reported(
+    add: Add, id: str, revision: str | None, code: str, message: str
+) -> None:
     model = add(id=id, revision=revision)
     assert (model.state, model.failure_code) == ("failed", code)
-    assert says in (model.failure_message or "")
+    assert message in (model.failure_message or "")
 
 
-def test_a_gated_model_needs_a_token_that_goes_to_the_hub_alone(
-    asked: Hub, run_models: Run, hub: Hub, sessions: Sessions, api: Any
+def test_a_gated_model_needs_a_token_that_is_sent_only_to_the_hub(
+    used_hub: Hub, run_models: Run, hub: Hub, sessions: Sessions, api: Any
 ) -> None:
-    """HF_ENDPOINT, HF_TOKEN and the proxy as an operator sets them. The large files lie on another host."""
+    """HF_ENDPOINT, HF_TOKEN and the proxy are set as an operator sets them. Large files are on another host."""
     hub.is_gated = True
     proxied = {"HF_ENDPOINT": "http://hub.example", "HTTP_PROXY": hub.url, "NO_PROXY": "", "HF_HOME": "/nowhere"}
     add = ("add", "tiny", "--hub", "org/name")
@@ -155,10 +157,10 @@ def test_a_gated_model_needs_a_token_that_goes_to_the_hub_alone(
         rows = session.execute(text("SELECT row_to_json(base_models)::text FROM base_models")).scalars().all()
     assert TOKEN not in "".join([*rows, added.stdout])
     again = run_models(*add, HF_ENDPOINT="http://127.0.0.1:9")
-    assert again.returncode == 0, "it is here: nobody is asked"
+    assert again.returncode == 0, "the model is stored already, so the hub is not asked"
 
 
-def test_without_the_hub_its_local_cache_is_looked_into(asked: Hub, run_models: Run, tmp_path: Path, api: Any) -> None:
+def test_offline_mode_uses_the_local_hub_cache(used_hub: Hub, run_models: Run, tmp_path: Path, api: Any) -> None:
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
     add = ("add", "tiny", "--hub", "org/name")
     refused = run_models(*add, **offline)
@@ -170,10 +172,12 @@ def test_without_the_hub_its_local_cache_is_looked_into(asked: Hub, run_models: 
     assert api.get("/models/tiny").json()["revision"] == COMMIT
 
 
-def test_an_unreachable_hub_is_one_line_within_five_seconds(add: Add, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing listens; something listens and says nothing."""
+def test_an_unreachable_hub_is_reported_in_one_line_within_five_seconds(
+    add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first port refuses connections; the second accepts them and never responds."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        for port, says in (
+        for port, message in (
             (9, "cannot be reached (ConnectError)"),
             (silent.getsockname()[1], "did not respond in time"),
         ):
@@ -182,5 +186,5 @@ def test_an_unreachable_hub_is_one_line_within_five_seconds(add: Add, monkeypatc
             model = add()
             assert time.monotonic() - began < 5
             assert (model.state, model.failure_code) == ("failed", "hub_unreachable")
-            assert says in (model.failure_message or "")
+            assert message in (model.failure_message or "")
             assert "\n" not in (model.failure_message or "")

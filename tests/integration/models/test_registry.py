@@ -1,4 +1,4 @@
-"""The model registry: filled by the command, read over HTTP, and what each project may use of it."""
+"""The command registers models; each project sees over HTTP the models that it may use."""
 
 import subprocess
 from collections.abc import Callable
@@ -31,13 +31,13 @@ def test_a_model_is_added_shown_and_removed(api: TestClient, run_models: Run, mo
     assert model["projects"] is None
     assert run_models("list").stdout == added.stdout
     assert run_models("remove", "house/tiny-llama").returncode == 0
-    gone = api.get("/models/house/tiny-llama")
-    assert (gone.status_code, gone.json()["code"]) == (404, "model_not_found")
+    removed = api.get("/models/house/tiny-llama")
+    assert (removed.status_code, removed.json()["code"]) == (404, "model_not_found")
     again = run_models("remove", "house/tiny-llama")
     assert (again.returncode, again.stderr.count("\n")) == (1, 1)
 
 
-def test_the_same_model_again_is_fine_and_another_is_not(run_models: Run, model_folder: Path) -> None:
+def test_adding_the_same_model_again_works_and_a_different_one_is_refused(run_models: Run, model_folder: Path) -> None:
     assert run_models("add", "tiny", "--path", str(model_folder)).returncode == 0
     moved = model_folder.rename(model_folder.with_name("moved"))
     assert run_models("add", "tiny", "--path", str(moved)).returncode == 0
@@ -48,7 +48,7 @@ def test_the_same_model_again_is_fine_and_another_is_not(run_models: Run, model_
 
 
 def test_a_folder_is_added_with_its_name_on_the_hub(api: TestClient, run_models: Run, model_folder: Path) -> None:
-    """Also afterwards, and then it is corrected; adding it without one changes nothing of that."""
+    """The hub name can also be set or corrected later; adding the folder without one keeps it."""
     add = ("add", "tiny", "--path", str(model_folder))
     assert "stated as" not in run_models(*add).stdout
     for flags, stated in (
@@ -62,8 +62,8 @@ def test_a_folder_is_added_with_its_name_on_the_hub(api: TestClient, run_models:
         assert (model["hub_name"], model["hub_revision"], model["hub"]) == (*stated, None)
 
 
-def test_bad_requests_are_one_line_each(run_models: Run, model_folder: Path) -> None:
-    for arguments, says in (
+def test_bad_arguments_are_reported_in_one_line(run_models: Run, model_folder: Path) -> None:
+    for arguments, message in (
         (["add", "../x", "--path", str(model_folder)], "is not a valid model name"),
         (["add", "tiny", "--path", "/nowhere"], "No such folder: /nowhere"),
         (["add", "tiny", "--hub", "no-org"], "ORG/NAME"),
@@ -77,11 +77,11 @@ def test_bad_requests_are_one_line_each(run_models: Run, model_folder: Path) -> 
     ):
         refused = run_models(*arguments)
         assert refused.returncode == 1
-        assert says in refused.stderr
+        assert message in refused.stderr
         assert refused.stderr.count("\n") == 1
 
 
-def test_names_that_name_nothing(api: TestClient, run_models: Run, model_folder: Path) -> None:
+def test_an_unknown_name_is_not_found(api: TestClient, run_models: Run, model_folder: Path) -> None:
     run_models("add", "tiny", "--path", str(model_folder))
     for name in ("huge", "tiny/x", "%00", "x" * 300):
         answer = api.get(f"/models/{name}")
@@ -95,7 +95,7 @@ def names(answer: Any) -> list[str]:
 def test_a_project_sees_what_it_may_use(
     api: TestClient, run_models: Run, model_folder: Path, make_key: Callable[..., str]
 ) -> None:
-    """In the list, by name, under `/v1`, and in the check of a job; an admin's key sees all."""
+    """This holds for the list, by name, under `/v1` and in the check of a job. An admin's key sees all models."""
     keys = {project: {"Authorization": f"Bearer {make_key(project)}"} for project in ("default", "one", "two")}
     admin = {"Authorization": f"Bearer {make_key('two', 'read', 'admin')}"}
     for name, flags in (("open", ()), ("kept", ("--projects", "one,default"))):
@@ -107,12 +107,14 @@ def test_a_project_sees_what_it_may_use(
         spec = {"base_model": "kept", "dataset_id": "none", "training": {"max_steps": 1}}
         refused = {each["code"] for each in api.post("/jobs", json=spec, headers=keys[project]).json()["errors"]}
         assert ("model_not_found" in refused) == ("kept" not in seen)
-    assert api.get("/models/kept", headers=keys["one"]).json()["projects"] == ["one"], "not the others' names"
+    assert api.get("/models/kept", headers=keys["one"]).json()["projects"] == ["one"], (
+        "the names of other projects are hidden"
+    )
     assert names(api.get("/models", headers=admin)) == ["kept", "open"]
     assert api.get("/models/kept", headers=admin).json()["projects"] == ["default", "one"]
 
 
-def test_who_may_use_a_model_is_changed_by_adding_it_again(
+def test_adding_a_model_again_changes_which_projects_may_use_it(
     api: TestClient, run_models: Run, model_folder: Path, as_project: Callable[[str], dict[str, str]]
 ) -> None:
     other = as_project("other")
@@ -128,7 +130,7 @@ def test_who_may_use_a_model_is_changed_by_adding_it_again(
         assert names(api.get("/models", headers=other)) == seen
 
 
-def test_only_an_admin_removes_a_model_and_none_that_a_job_trains(
+def test_only_an_admin_removes_a_model_and_only_if_no_job_uses_it(
     api: TestClient, run_models: Run, model_folder: Path, make_key: Callable[..., str], sessions: Sessions
 ) -> None:
     run_models("add", "house/tiny", "--path", str(model_folder))
@@ -137,7 +139,7 @@ def test_only_an_admin_removes_a_model_and_none_that_a_job_trains(
     assert "--scope admin" in refused.json()["detail"]
     admin = {"Authorization": f"Bearer {make_key('elsewhere', *ADMIN)}"}
     with transaction(sessions) as session:
-        session.add(job := a_job(find_or_create_project(session, "default"), "house/tiny"))
+        session.add(job := make_job(find_or_create_project(session, "default"), "house/tiny"))
     refused = api.delete("/models/house/tiny", headers=admin)
     assert (refused.status_code, refused.json()["code"]) == (409, "model_in_use")
     assert job.id in refused.json()["detail"]
@@ -147,6 +149,6 @@ def test_only_an_admin_removes_a_model_and_none_that_a_job_trains(
     assert api.delete("/models/house/tiny", headers=admin).json()["code"] == "model_not_found"
 
 
-def a_job(project_id: str, base_model: str) -> Job:
+def make_job(project_id: str, base_model: str) -> Job:
     fields = {"state": "queued", "priority": 0, "method": "lora", "spec": {}, "metadata_": {}, "device": "auto"}
     return Job(id=new_id("ftjob"), project_id=project_id, base_model=base_model, min_memory_gb=0, **fields)

@@ -1,4 +1,4 @@
-"""The dispatcher's duty towards projects that are deleted."""
+"""A fixture that erases deleted projects, as the dispatcher does."""
 
 from collections.abc import Iterator
 from threading import Event, Thread
@@ -14,7 +14,7 @@ from app.storage import Storage
 
 @pytest.fixture
 def dispatcher(sessions: Sessions, settings: Settings, redis_url: str) -> Iterator[None]:
-    """Erases what is to be erased, all the time."""
+    """Erase deleted projects in the background."""
     settings.data_dir.mkdir(exist_ok=True)
     eraser, ended = ProjectEraser(sessions, Storage(settings.storage), redis.Redis.from_url(redis_url)), Event()
 

@@ -1,4 +1,4 @@
-"""Projects through the client and the command line, from a machine that has no shell on the server's."""
+"""An administrator manages projects through the client and the command line, from another machine."""
 
 import json
 import os
@@ -17,7 +17,7 @@ Run = Callable[..., str]
 
 
 @pytest.mark.usefixtures("dispatcher")
-def test_the_client(live_server: str, admin_key: str, make_key: Callable[..., str]) -> None:
+def test_the_client_manages_projects(live_server: str, admin_key: str, make_key: Callable[..., str]) -> None:
     with Client(live_server, admin_key) as client:
         made = client.create_project("research", max_running_jobs=2, idempotency_key="once")
         assert client.create_project("research", max_running_jobs=2, idempotency_key="once") == made
@@ -37,7 +37,7 @@ def test_the_client(live_server: str, admin_key: str, make_key: Callable[..., st
         client.create_project("research")
 
 
-def test_the_command_line(run: Run) -> None:
+def test_the_command_line_manages_projects(run: Run) -> None:
     assert "tunewright keys create --project research" in run("projects", "create", "research")
     assert run("projects", "set-limit", "research", "2") == "research: at most 2 running jobs\n"
     labelled = run("projects", "set-labels", "research", "pool=b,pool=a,zone=x")
@@ -48,13 +48,13 @@ def test_the_command_line(run: Run) -> None:
     assert run("projects", "set-labels", "research", "none") == "research: no limit on running jobs\n"
     listed = json.loads(run("projects", "list", "--json"))
     assert [(each["name"], each["allowed_labels"]) for each in listed] == [("research", {}), ("default", {})]
-    for words, said in (
+    for arguments, message in (
         (("create", "research"), "A project named 'research' already exists"),
         (("set-limit", "defualt", "1"), "Did you mean 'default'?"),
         (("delete", "default", "--yes"), "belongs to project 'default'"),
     ):
-        with pytest.raises(TunewrightError, match=said):
-            run("projects", *words)
+        with pytest.raises(TunewrightError, match=message):
+            run("projects", *arguments)
 
 
 def id_of(run: Run, name: str) -> str:
@@ -63,22 +63,28 @@ def id_of(run: Run, name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         (("set-limit", "default", "many"), "'many' is neither a number nor `none`"),
         (("set-labels", "default", "pool"), "'pool' is not a label; use the form pool=a,gpu=4090"),
     ],
 )
-def test_what_is_no_limit_and_no_label_is_refused(run: Run, words: tuple[str, ...], said: str) -> None:
-    with pytest.raises(AssertionError, match=said):
-        run("projects", *words)
+def test_an_invalid_limit_or_label_is_refused(run: Run, arguments: tuple[str, ...], message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        run("projects", *arguments)
 
 
-def test_a_data_folder_goes_before_the_server(run: Run, tmp_path: Path) -> None:
-    """The commands then act on the database of that folder, which has none here."""
-    for words in (("create", "x"), ("list",), ("set-limit", "x", "1"), ("set-labels", "x", "none"), ("delete", "x")):
+def test_data_dir_takes_precedence_over_the_server(run: Run, tmp_path: Path) -> None:
+    """The commands then use the database of that folder, and this folder has none."""
+    for arguments in (
+        ("create", "x"),
+        ("list",),
+        ("set-limit", "x", "1"),
+        ("set-labels", "x", "none"),
+        ("delete", "x"),
+    ):
         with pytest.raises(TunewrightError, match=f"No server is running on {tmp_path}"):
-            run("projects", *words, "--data-dir", str(tmp_path))
+            run("projects", *arguments, "--data-dir", str(tmp_path))
 
 
 @pytest.mark.usefixtures("dispatcher")
@@ -96,14 +102,14 @@ def test_the_command_deletes_and_prints_what_was_erased(run: Run, make_key: Call
         run("projects", "delete", "doomed", "--yes")
 
 
-def test_a_person_types_the_name_to_delete(run: Run) -> None:
+def test_an_interactive_delete_asks_for_the_name(run: Run) -> None:
     run("projects", "create", "doomed")
     command = [sys.executable, "-m", "tunewright", "projects", "delete", "doomed", "--no-wait"]
-    for typed, status, said in (("doomde", 1, "Nothing was deleted."), ("doomed", 0, ") is being deleted")):
+    for typed, status, message in (("doomde", 1, "Nothing was deleted."), ("doomed", 0, ") is being deleted")):
         ours, theirs = pty.openpty()
         os.write(ours, f"{typed}\n".encode())
         done = subprocess.run(command, cwd=ROOT, stdin=theirs, capture_output=True, text=True, timeout=60, check=False)
         os.close(ours), os.close(theirs)
-        assert (done.returncode, said in done.stdout + done.stderr) == (status, True), done
+        assert (done.returncode, message in done.stdout + done.stderr) == (status, True), done
     listed = json.loads(run("projects", "list", "--json"))
     assert [(each["name"], each["being_deleted"]) for each in listed] == [("doomed", True), ("default", False)]

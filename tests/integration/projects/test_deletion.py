@@ -1,4 +1,4 @@
-"""A deleted project leaves nothing, and no other project loses anything; killed halfway, the next turn ends it."""
+"""A deleted project leaves nothing and other projects lose nothing, even if the dispatcher dies halfway."""
 
 import threading
 import time
@@ -44,27 +44,27 @@ STEPS = (
     *("finish_deletion", "find_deleted_projects", "report_work_folders"),
 )
 
-OWN: dict[str, Callable[[], dict[str, Any]]] = {
+COLUMN_VALUES: dict[str, Callable[[], dict[str, Any]]] = {
     "jobs": lambda: {"id": new_id("ftjob"), "state": "queued", "device": "auto", "attempt": 1, "last_event_number": 1},
     "datasets": lambda: {"state": "ready"},
 }
-"""Values that the code itself reads."""
+"""Values of columns that the code reads."""
 
 
 def fill(sessions: Sessions, project_id: str) -> str:
-    """A row of the project in every table that has rows of projects, whatever tables there will be; its job's id."""
+    """Add a row of the project to every table that has rows of projects, new tables included; return the job's id."""
     rows: dict[str, dict[str, Any]] = {"projects": {"id": project_id}}
     with transaction(sessions) as session:
         for table in [
             table for table in Base.metadata.sorted_tables if table.name not in ("projects", "project_deletions")
         ]:
-            rows[table.name] = row_of(table, rows) | OWN.get(table.name, dict)()
+            rows[table.name] = row_of(table, rows) | COLUMN_VALUES.get(table.name, dict)()
             session.execute(insert(table).values(rows[table.name]))
     return str(rows["jobs"]["id"])
 
 
 def row_of(table: Table, rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What each column needs, and the row of its own project where it points to another table."""
+    """Return a value for each column that needs one; foreign keys refer to rows of the same project."""
     row: dict[str, Any] = {}
     for column in table.columns:
         targets = [key.column for key in column.foreign_keys if key.column.table.name in rows]
@@ -83,7 +83,7 @@ def value_of(kind: Any) -> Any:
 
 
 class World:
-    """Two projects with the same things, a worker, and the dispatcher's turns."""
+    """Two projects with the same data, a worker, and the dispatcher's turns."""
 
     def __init__(self, settings: Settings, sessions: Sessions, redis_url: str) -> None:
         self.settings, self.sessions, self.storage = settings, sessions, Storage(settings.storage)
@@ -93,10 +93,10 @@ class World:
             self.ids = [find_or_create_project(session, name) for name in ("doomed", "spared")]
             options: dict[str, Any] = {"draining": False, "disk_full": False, "lease": 600}
             WorkerService(session).register(WORKER, {}, ["training"], **options)
-        self.jobs = [self._furnish(id) for id in self.ids]
+        self.jobs = [self._add_data(id) for id in self.ids]
         self.doomed = self.ids[0]
 
-    def _furnish(self, id: str) -> str:
+    def _add_data(self, id: str) -> str:
         job_id = fill(self.sessions, id)
         source = self.settings.data_dir / "bytes"
         source.parent.mkdir(exist_ok=True)
@@ -116,23 +116,23 @@ class World:
         with transaction(self.sessions) as session:
             ProjectService(session).request_deletion("doomed")
 
-    def turn(self) -> ProjectDeletion:
+    def run_turn(self) -> ProjectDeletion:
         self.eraser.erase()
         clear_deleted_projects(self.sessions, self.settings.work_dir, WORKER.worker_id)
         return self.deletion()
 
-    def turns(self) -> ProjectDeletion:
-        """As many as it takes, if nothing stands in the way."""
+    def run_turns(self) -> ProjectDeletion:
+        """Run as many turns as an undisturbed deletion takes."""
         for _ in range(3):
-            self.turn()
+            self.run_turn()
         return self.deletion()
 
     def deletion(self) -> ProjectDeletion:
         with transaction(self.sessions) as session:
             return session.get_one(ProjectDeletion, self.doomed)
 
-    def left(self, id: str) -> dict[str, int]:
-        """What is there of a project, by place."""
+    def count_left(self, id: str) -> dict[str, int]:
+        """Count what is left of a project, by table and by place."""
         with transaction(self.sessions) as session:
             named = [table for table in Base.metadata.sorted_tables if "project_id" in table.columns]
             rows = {t.name: len(session.execute(select(t).where(t.c.project_id == id)).all()) for t in named}
@@ -153,39 +153,39 @@ def world(settings: Settings, sessions: Sessions, redis_url: str) -> World:
 
 
 def test_nothing_is_left_and_another_project_is_untouched(world: World) -> None:
-    before = world.left(world.ids[1])
-    assert all(world.left(world.doomed).values()), "each table and each place holds something of it"
+    before = world.count_left(world.ids[1])
+    assert all(world.count_left(world.doomed).values()), "each table and each place has data of the project"
     world.request()
-    world.turn()
-    deletion = world.turn()
+    world.run_turn()
+    deletion = world.run_turn()
     assert deletion.state == DeletionState.finished
-    assert not any(world.left(world.doomed).values())
-    assert world.left(world.ids[1]) == before
+    assert not any(world.count_left(world.doomed).values())
+    assert world.count_left(world.ids[1]) == before
     assert deletion.num_rows.keys() == {table.name for table in tables_of_projects()}
     assert (deletion.num_objects, deletion.num_bytes, deletion.num_live_streams) == (3, 15, 1)
     assert deletion.work_folders == {WORKER.worker_id: 1}
 
 
-def test_killed_at_any_step_the_next_turn_ends_it(world: World) -> None:
-    before = world.left(world.ids[1])
+def test_a_deletion_killed_at_any_step_is_completed(world: World) -> None:
+    before = world.count_left(world.ids[1])
     world.request()
-    places = [f"{when}_{step}" for step in STEPS for when in ("before", "after")]
-    for place in places:
-        failpoints.arm({"FAILPOINT": f"{place}:raise"})
+    all_failpoints = [f"{when}_{step}" for step in STEPS for when in ("before", "after")]
+    for failpoint in all_failpoints:
+        failpoints.arm({"FAILPOINT": f"{failpoint}:raise"})
         try:
-            with pytest.raises(OSError, match=place):
-                world.turns()
+            with pytest.raises(OSError, match=failpoint):
+                world.run_turns()
         finally:
             failpoints.arm({})
-    deletion = world.turns()
+    deletion = world.run_turns()
     assert deletion.state == DeletionState.finished
-    assert not any(world.left(world.doomed).values())
-    assert world.left(world.ids[1]) == before
+    assert not any(world.count_left(world.doomed).values())
+    assert world.count_left(world.ids[1]) == before
     assert deletion.num_rows["jobs"] == 1
     assert (deletion.num_objects, deletion.num_bytes) == (3, 15)
 
 
-def test_what_runs_is_cancelled_first(world: World) -> None:
+def test_running_jobs_are_cancelled_first(world: World) -> None:
     with transaction(world.sessions) as session:
         session.execute(update(Job).where(Job.project_id == world.ids[1]).values(state="paused"))
         job = QueueService(session).claim(WORKER, 600)
@@ -193,34 +193,34 @@ def test_what_runs_is_cancelled_first(world: World) -> None:
     claim = Claim(job.project_id, job.id, job.attempt, job.claim_token or "")
     assert claim.project_id == world.doomed
     world.request()
-    assert world.turn().state == DeletionState.stopping
+    assert world.run_turn().state == DeletionState.stopping
     with transaction(world.sessions) as session:
         assert AttemptService(session, claim).state() == "cancelling"
         AttemptService(session, claim).release()
-    world.turn()
-    assert world.turn().state == DeletionState.finished
+    world.run_turn()
+    assert world.run_turn().state == DeletionState.finished
 
 
-def test_it_waits_for_every_worker_that_is_online(world: World) -> None:
+def test_a_deletion_waits_for_every_online_worker(world: World) -> None:
     with transaction(world.sessions) as session:
         options: dict[str, Any] = {"draining": False, "disk_full": False, "lease": 600}
         WorkerService(session).register(WorkerHardware("there-1", "cpu", 1), {}, ["light"], **options)
     world.request()
-    world.turn()
-    assert world.turn().state == DeletionState.clearing_workers
+    world.run_turn()
+    assert world.run_turn().state == DeletionState.clearing_workers
     with transaction(world.sessions) as session:
         session.execute(
             update(Worker).where(Worker.id == "there-1").values(online_until=datetime(2000, 1, 1, tzinfo=UTC))
         )
-    assert world.turn().state == DeletionState.finished
-    # It comes back, and finds that it has something of the project.
+    assert world.run_turn().state == DeletionState.finished
+    # The worker comes back and still has a folder of the project.
     (world.settings.work_dir / world.doomed / new_id("ftjob") / "1").mkdir(parents=True)
     clear_deleted_projects(world.sessions, world.settings.work_dir, "there-1")
     assert world.deletion().work_folders == {WORKER.worker_id: 1, "there-1": 1}
-    assert not any(world.left(world.doomed).values())
+    assert not any(world.count_left(world.doomed).values())
 
 
-def test_its_keys_stop_and_its_name_is_free_once_it_is_gone(
+def test_keys_stop_at_once_and_the_name_is_free_after_the_deletion(
     world: World, server: TestClient, make_key: Callable[..., str]
 ) -> None:
     headers = {"Authorization": f"Bearer {make_key('doomed')}"}
@@ -231,26 +231,26 @@ def test_its_keys_stop_and_its_name_is_free_once_it_is_gone(
         assert time.monotonic() < until, "a revoked key stops within a second"
     with pytest.raises(ProjectBeingDeleted), transaction(world.sessions) as session:
         ProjectService(session).create("doomed")
-    world.turns()
+    world.run_turns()
     with transaction(world.sessions) as session:
         assert ProjectService(session).create("doomed").id != world.doomed
 
 
-def test_a_request_under_way_ends_as_one_without_a_key(
+def test_a_request_during_the_deletion_is_unauthorized(
     world: World, server: TestClient, make_key: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its key was valid when it began; its project is gone when it writes."""
+    """Its key was valid when it began, but its project is being deleted when it writes."""
     monkeypatch.setattr(key_cache, "KEEP_SECONDS", 60)
     headers = {"Authorization": f"Bearer {make_key('doomed')}"}
     assert server.get("/webhooks", headers=headers).status_code == 200
     world.request()
-    world.turn()
+    world.run_turn()
     answer = server.post("/datasets", headers=headers, files={"file": ("a.jsonl", b'{"text": "a"}\n')})
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
     assert not any(world.storage.list(world.doomed))
 
 
-def test_the_last_project_stays(sessions: Sessions, project_id: str) -> None:
+def test_the_last_project_cannot_be_deleted(sessions: Sessions, project_id: str) -> None:
     with pytest.raises(LastProject), transaction(sessions) as session:
         ProjectService(session).request_deletion("default")
 
@@ -262,7 +262,7 @@ def test_the_command_prints_what_was_erased(world: World, capsys: pytest.Capture
     assert world.doomed in capsys.readouterr().out
     show(world.sessions, parse(["list"]))
     assert "doomed: no limit on running jobs (being deleted)" in capsys.readouterr().out
-    dispatcher = threading.Thread(target=world.turns)
+    dispatcher = threading.Thread(target=world.run_turns)
     dispatcher.start()
     delete(world.sessions, parse(["delete", "doomed", "--yes"]))
     dispatcher.join()

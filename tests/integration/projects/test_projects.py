@@ -31,36 +31,36 @@ def test_a_limit_is_set_shown_and_lifted(
 def test_labels_are_set_shown_and_lifted(
     sessions: Sessions, project_id: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for words, allowed, output in (
+    for labels, allowed, output in (
         ("pool=b,pool=a,zone=x", {"pool": ["a", "b"], "zone": ["x"]}, ", on workers labelled pool=a or pool=b, zone=x"),
         ("none", {}, ""),
     ):
-        set_labels(sessions, parse(["set-labels", "default", words]))
+        set_labels(sessions, parse(["set-labels", "default", labels]))
         assert capsys.readouterr().out.strip() == f"default: no limit on running jobs{output}"
         with transaction(sessions) as session:
             assert session.scalars(select(Project.allowed_labels)).one() == allowed
-    for name in (["set-labels", "nobody", "pool=a"], ["set-limit", "nobody", "2"]):
+    for arguments in (["set-labels", "nobody", "pool=a"], ["set-limit", "nobody", "2"]):
         with pytest.raises(ProjectNotFound, match="No project has the name 'nobody'"):
-            (set_labels if "set-labels" in name else set_limit)(sessions, parse(name))
+            (set_labels if "set-labels" in arguments else set_limit)(sessions, parse(arguments))
 
 
 @pytest.mark.parametrize(
-    ("words", "output"),
+    ("arguments", "output"),
     [
         (["set-limit", "default", "-1"], "usage:"),
         (["set-limit", "default", "many"], "'many' is neither a number nor `none`"),
         (["set-labels", "default", "pool"], "'pool' is not a label; use the form pool=a,gpu=4090"),
     ],
 )
-def test_what_is_no_limit_and_no_label_is_refused(
-    capsys: pytest.CaptureFixture[str], words: list[str], output: str
+def test_an_invalid_limit_or_label_is_refused(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], output: str
 ) -> None:
     with pytest.raises(SystemExit):
-        parse(words)
+        parse(arguments)
     assert output in capsys.readouterr().err
 
 
-def test_a_project_is_created_once_and_by_its_own_verb(
+def test_a_project_is_created_once_by_the_create_command(
     sessions: Sessions, project_id: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     create(sessions, parse(["create", "research"]))
@@ -74,19 +74,19 @@ def test_a_project_is_created_once_and_by_its_own_verb(
         assert [each.name for each in ProjectService(session).all()] == ["default", "research"]
 
 
-def test_a_name_that_is_mistyped_makes_no_project(database_url: str, sessions: Sessions, project_id: str) -> None:
-    """It made one, and the key opened an empty server. The command says which there are, and the closest."""
+def test_a_mistyped_project_name_creates_no_project(database_url: str, sessions: Sessions, project_id: str) -> None:
+    """The command lists the existing projects instead and suggests the closest name."""
     command = [sys.executable, "-m", "app.keys", "create", "--project", "defualt"]
     environment = {"DATABASE_URL": database_url, "PATH": "/usr/bin:/bin"}
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
-    for words in (
+    for text in (
         "No project has the name 'defualt'",
         "Did you mean 'default'?",
         "Existing projects: default.",
         "projects create",
     ):
-        assert words in done.stderr
+        assert text in done.stderr
     with transaction(sessions) as session:
         assert session.scalars(select(Project.name)).all() == ["default"]
 
@@ -98,9 +98,9 @@ def test_a_new_database_has_one_project(sessions: Sessions) -> None:
     with transaction(sessions) as session:
         session.execute(update(Project).values(name="renamed"))
         ensure_first_project(session)
-        assert session.scalars(select(Project.name)).all() == ["renamed"], "that is the first start's alone"
+        assert session.scalars(select(Project.name)).all() == ["renamed"], "only the first start creates a project"
 
 
-def test_the_database_refuses_a_limit_below_nothing(sessions: Sessions, project_id: str) -> None:
+def test_the_database_refuses_a_negative_limit(sessions: Sessions, project_id: str) -> None:
     with pytest.raises(IntegrityError, match="ck_projects_max_running_jobs"), transaction(sessions) as session:
         ProjectService(session).change("default", max_running_jobs=-1)

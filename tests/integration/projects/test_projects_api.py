@@ -1,4 +1,4 @@
-"""Projects over HTTP: for the scope `admin`, from anywhere."""
+"""API keys with the scope `admin` manage projects over HTTP."""
 
 import time
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def refusal(answer: Any) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
 
 
-def test_a_project_is_created_looked_at_and_listed(admin: TestClient) -> None:
+def test_a_project_is_created_read_and_listed(admin: TestClient) -> None:
     made = admin.post("/projects", json={"name": "research", "allowed_labels": {"pool": ["b", "a", "b"]}})
     project = made.json()
     assert (made.status_code, made.headers["Location"]) == (201, f"/projects/{project['id']}")
@@ -50,14 +50,14 @@ def test_a_project_is_created_looked_at_and_listed(admin: TestClient) -> None:
     assert ([each["name"] for each in rest["items"]], rest["next_cursor"]) == (["default"], None)
 
 
-def test_a_post_that_is_sent_again_makes_no_second_one(admin: TestClient) -> None:
+def test_a_repeated_post_makes_one_project(admin: TestClient) -> None:
     first, again = (
         admin.post("/projects", json={"name": "research"}, headers={"Idempotency-Key": "mine"}) for _ in range(2)
     )
     assert (first.status_code, first.content) == (again.status_code, again.content) == (201, first.content)
 
 
-def test_limit_and_labels_are_changed_each_by_itself(admin: TestClient) -> None:
+def test_limit_and_labels_are_changed_separately(admin: TestClient) -> None:
     id = admin.post("/projects", json={"name": "research"}).json()["id"]
     limited = admin.patch("/projects/research", json={"max_running_jobs": 2}).json()
     assert (limited["max_running_jobs"], limited["allowed_labels"]) == (2, {})
@@ -90,12 +90,12 @@ def test_a_bad_field_is_named(admin: TestClient, body: dict[str, Any], pointer: 
 
 
 @pytest.mark.parametrize("name", ["-x", "a b", "ö", "a/b", "proj-5f0c1d2e3a4b5c6d7e8f9a0b"])
-def test_what_is_no_name_is_refused(admin: TestClient, name: str) -> None:
-    """An id neither: a path takes both."""
+def test_an_invalid_name_is_refused(admin: TestClient, name: str) -> None:
+    """A name that has the form of an id is refused too, since a path accepts both."""
     assert refusal(admin.post("/projects", json={"name": name})) == (400, "bad_request")
 
 
-def test_a_name_is_given_once_however_many_ask(admin: TestClient, sessions: Sessions) -> None:
+def test_concurrent_posts_create_one_project_with_a_name(admin: TestClient, sessions: Sessions) -> None:
     assert refusal(admin.post("/projects", json={"name": "default"})) == (409, "project_already_exists")
     with ThreadPoolExecutor(8) as pool:
         statuses = list(pool.map(lambda _: admin.post("/projects", json={"name": "x"}).status_code, range(8)))
@@ -117,17 +117,17 @@ def test_an_unknown_project_is_refused_with_the_closest_name(admin: TestClient) 
 
 
 @pytest.mark.usefixtures("dispatcher")
-def test_a_project_is_deleted_and_polled_until_its_list_is_whole(admin: TestClient, make_key: MakeKey) -> None:
+def test_a_deletion_is_polled_until_it_is_finished(admin: TestClient, make_key: MakeKey) -> None:
     id = admin.post("/projects", json={"name": "doomed"}).json()["id"]
     rows = {"file": ("a.jsonl", b'{"prompt": "a", "completion": "b"}\n')}
-    theirs = {"Authorization": f"Bearer {make_key('doomed')}"}
-    assert admin.post("/datasets", files=rows, headers=theirs).status_code == 201
+    project_headers = {"Authorization": f"Bearer {make_key('doomed')}"}
+    assert admin.post("/datasets", files=rows, headers=project_headers).status_code == 201
     deleted = admin.delete("/projects/doomed")
-    place = deleted.headers["Location"]
-    assert (deleted.status_code, place) == (202, f"/projects/{id}/deletion")
+    location = deleted.headers["Location"]
+    assert (deleted.status_code, location) == (202, f"/projects/{id}/deletion")
     assert (deleted.json()["name"], deleted.json()["state"]) == ("doomed", "stopping")
     until = time.monotonic() + 20
-    while (deletion := admin.get(place).json())["state"] != "finished":
+    while (deletion := admin.get(location).json())["state"] != "finished":
         assert time.monotonic() < until, deletion
         time.sleep(0.05)
     assert deletion["finished_at"] is not None
@@ -140,17 +140,17 @@ def test_a_project_is_deleted_and_polled_until_its_list_is_whole(admin: TestClie
     again = admin.post("/projects", json={"name": "doomed"}).json()
     assert again["id"] != id
     assert refusal(admin.get("/projects/doomed/deletion")) == (404, "project_deletion_not_found")
-    assert admin.get(place).json() == deletion
+    assert admin.get(location).json() == deletion
 
 
-def test_one_that_is_being_deleted_takes_nothing_and_its_key_says_why(
+def test_a_project_that_is_being_deleted_refuses_changes_and_its_keys(
     admin: TestClient, make_key: MakeKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(key_cache, "KEEP_SECONDS", 0)
     admin.post("/projects", json={"name": "doomed"})
     key = make_key("doomed")
-    theirs = {"Authorization": f"Bearer {key}"}
-    assert admin.get("/jobs", headers=theirs).status_code == 200
+    project_headers = {"Authorization": f"Bearer {key}"}
+    assert admin.get("/jobs", headers=project_headers).status_code == 200
     first, again = admin.delete("/projects/doomed"), admin.delete("/projects/doomed")
     assert (first.status_code, again.status_code) == (202, 202)
     assert again.json() == first.json() == admin.get("/projects/doomed/deletion").json()
@@ -162,7 +162,7 @@ def test_one_that_is_being_deleted_takes_nothing_and_its_key_says_why(
     ):
         assert refusal(answer) == (409, "project_being_deleted")
     for path in ("/jobs", "/projects"):
-        answer = admin.get(path, headers=theirs)
+        answer = admin.get(path, headers=project_headers)
         assert refusal(answer) == (401, "unauthorized")
         assert answer.json()["detail"] == "The project of this API key is being deleted; its keys no longer work."
     wrong = {"Authorization": f"Bearer {key[:-1]}{'A' if key[-1] != 'A' else 'B'}"}

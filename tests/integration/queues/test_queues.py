@@ -1,4 +1,4 @@
-"""How much work waits."""
+"""`GET /queues` returns how much work waits."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -19,7 +19,7 @@ NOTHING = {
 }
 
 
-def test_what_waits_is_counted_over_all_projects(
+def test_waiting_work_is_counted_over_all_projects(
     api: TestClient, sessions: Sessions, project_id: str, as_project: Callable[[str], dict[str, str]]
 ) -> None:
     assert api.get("/queues").json() == NOTHING
