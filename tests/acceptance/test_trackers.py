@@ -1,4 +1,4 @@
-"""A job whose curve goes to every tracker, through the running stack."""
+"""Tests a job whose curve goes to every tracker, through the running stack."""
 
 import json
 import subprocess
@@ -63,7 +63,8 @@ def test_a_curve_goes_to_every_tracker(
 
 
 def until_closed(read: Callable[[], Tracked], status: object) -> Tracked:
-    """Trackers hear of a job's end once that is committed; what is still being written may end anywhere."""
+    """Read a tracker once it has the status. It receives a job's end after the commit; until then its files may be
+    incomplete."""
     until = time.monotonic() + 90
     while time.monotonic() < until:
         with suppress(Exception):

@@ -163,7 +163,7 @@ def check(faces: Sequence[Face], effort: Effort, seed: int, reports: Path) -> li
             with Receiver().serving() as receiver:
                 found = []
                 for face in faces:
-                    server = Server(stack.reach["url"], find_key(stack, face))
+                    server = Server(stack.server["url"], find_key(stack, face))
                     with server.connect() as http:
                         supply = supply_face(http, face, receiver.url)
                     found.append(check_face(server, face, supply, reports, effort, seed))
