@@ -47,7 +47,7 @@ def submit(client: Client, rows: Path, **fields: Any) -> Job:
     return client.create_job(dataset_id=dataset.id, **spec)
 
 
-def until(client: Client, job_id: str, *states: str, seconds: float = 120) -> Job:
+def wait_for_state(client: Client, job_id: str, *states: str, seconds: float = 120) -> Job:
     end = time.monotonic() + seconds
     while (job := client.get_job(job_id)).state not in states:
         assert time.monotonic() < end, f"{job} {client.logs(job_id)}"
@@ -61,7 +61,7 @@ def test_qlora_from_upload_to_an_adapter_that_peft_loads(
 ) -> None:
     job = submit(client, rows, validation_split=0.25, suffix="cats")
     updates = list(client.watch(job.id))
-    done = until(client, job.id, "succeeded")
+    done = wait_for_state(client, job.id, "succeeded")
     assert (done.step, done.total_steps, done.progress) == (6, 6, 1.0)
     (decided,) = done.resolved
     assert decided["attempt"] == 1
@@ -136,7 +136,7 @@ def test_a_job_reports_how_soon_it_trained_and_a_later_one_uses_the_standby_proc
     """The first jobs may start before the standby process is loaded, on a busy machine even some seconds after the
     previous job."""
     for pause in (5, 20, 60, 0):
-        job = until(client, submit(client, rows, training={"max_steps": 1}).id, "succeeded")
+        job = wait_for_state(client, submit(client, rows, training={"max_steps": 1}).id, "succeeded")
         [started] = [event.data for event in client.events(job.id) if event.type == "training_started"]
         assert 0 < started["parity_seconds"] < started["seconds_since_claimed"] < started["seconds_since_created"]
         if started["used_standby_process"]:
@@ -147,12 +147,12 @@ def test_a_job_reports_how_soon_it_trained_and_a_later_one_uses_the_standby_proc
 
 def test_a_running_job_is_cancelled(client: Client, rows: Path) -> None:
     job = submit(client, rows, training={"max_steps": 100_000, "batch_size": 4})
-    until(client, job.id, "running")
+    wait_for_state(client, job.id, "running")
     while client.get_job(job.id).step == 0:
         time.sleep(0.2)
     began = time.monotonic()
     assert client.cancel_job(job.id).state == "cancelling"
-    until(client, job.id, "cancelled", seconds=15)
+    wait_for_state(client, job.id, "cancelled", seconds=15)
     assert time.monotonic() - began < 15
     with pytest.raises(TunewrightError) as refused:
         client.cancel_job(job.id)

@@ -15,7 +15,7 @@ from tunewright import Client, Job, TunewrightError
 STEPS = 600
 
 
-def until(client: Client, job_id: str, state: str, seconds: float = 60) -> Job:
+def wait_for_state(client: Client, job_id: str, state: str, seconds: float = 60) -> Job:
     end = time.monotonic() + seconds
     while (job := client.get_job(job_id)).state != state:
         assert not job.is_final, client.logs(job_id)
@@ -24,8 +24,8 @@ def until(client: Client, job_id: str, state: str, seconds: float = 60) -> Job:
     return job
 
 
-def until_trained(client: Client, job_id: str, step: int) -> None:
-    until(client, job_id, "running")
+def wait_for_step(client: Client, job_id: str, step: int) -> None:
+    wait_for_state(client, job_id, "running")
     end = time.monotonic() + 90
     while client.get_job(job_id).step < step:
         assert time.monotonic() < end, client.logs(job_id)
@@ -40,7 +40,7 @@ def find_trainers(stack: Stack, job_id: str) -> list[psutil.Process]:
 @contextmanager
 def suspended_training(client: Client, stack: Stack, job: Job) -> Iterator[None]:
     """Suspend the job's training process after a few steps, so that it can neither end nor save."""
-    until_trained(client, job.id, step=5)
+    wait_for_step(client, job.id, step=5)
     [trainer] = find_trainers(stack, job.id)
     trainer.suspend()
     try:
@@ -69,10 +69,10 @@ def test_a_paused_training_saves_a_checkpoint_and_resumes_from_it(client: Client
     job = submit(client, tmp_path, steps=STEPS)
     with suspended_training(client, stack, job):
         assert client.pause_job(job.id).state == "pausing"
-    paused = until(client, job.id, "paused", seconds=15)
+    paused = wait_for_state(client, job.id, "paused", seconds=15)
     assert find_trainers(stack, job.id) == []
     saved = [event.data["step"] for event in happened(client, job.id) if event.type == "checkpoint_saved"][-1]
-    assert 5 <= saved == paused.step < STEPS, "a pause saves a checkpoint of its own step, not only of every fiftieth"
+    assert 5 <= saved == paused.step < STEPS, "a pause saves a checkpoint at its step, not only at every fiftieth"
     with pytest.raises(TunewrightError) as refused:
         client.pause_job(job.id)
     assert refused.value.code == "job_already_paused"
@@ -106,12 +106,12 @@ def test_a_pause_followed_by_a_resume_loses_no_step(client: Client, stack: Stack
 @pytest.mark.parametrize("taken_back", [False, True])
 def test_a_pausing_job_can_be_cancelled(client: Client, stack: Stack, tmp_path: Path, taken_back: bool) -> None:
     job = submit(client, tmp_path, steps=100_000)
-    until_trained(client, job.id, step=5)
+    wait_for_step(client, job.id, step=5)
     client.pause_job(job.id)
     if taken_back:
         client.resume_job(job.id)
     client.cancel_job(job.id)
-    until(client, job.id, "cancelled", seconds=15)
+    wait_for_state(client, job.id, "cancelled", seconds=15)
     end = time.monotonic() + 15
     while find_trainers(stack, job.id):
         assert time.monotonic() < end

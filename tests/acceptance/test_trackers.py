@@ -48,9 +48,9 @@ def test_a_curve_goes_to_every_tracker(
         [run] = read_wandb(stack.data, id)
         return run
 
-    run = until_closed(mlflow_run, "FINISHED")
+    run = wait_until_closed(mlflow_run, "FINISHED")
     assert (run.curves, run.status, run.name) == (curves, "FINISHED", "mine")
-    run = until_closed(wandb_run, 0)
+    run = wait_until_closed(wandb_run, 0)
     assert (run.curves, run.status, run.name) == (curves, 0, "mine")
     assert run.config["training"]["max_steps"] == 4
     folder = client.download_artifacts(id, tmp_path / "results")
@@ -62,7 +62,7 @@ def test_a_curve_goes_to_every_tracker(
     assert not [event for event in client.events(id) if event.type == "warning_issued"]
 
 
-def until_closed(read: Callable[[], Tracked], status: object) -> Tracked:
+def wait_until_closed(read: Callable[[], Tracked], status: object) -> Tracked:
     """Read a tracker once it has the status. It receives a job's end after the commit; until then its files may be
     incomplete."""
     until = time.monotonic() + 90

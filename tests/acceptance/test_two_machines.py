@@ -66,7 +66,7 @@ def second_worker(stack: Stack, folder: Path, store: dict[str, str]) -> Iterator
         assert process.wait(timeout=60) == 0, (folder / "log").read_text()
 
 
-def until(client: Client, job: Job, condition: Callable[[Job], bool]) -> Job:
+def wait_until(client: Client, job: Job, condition: Callable[[Job], bool]) -> Job:
     end = time.monotonic() + 90
     while not condition(found := client.get_job(job.id)):
         assert not found.is_final, client.logs(job.id)
@@ -99,12 +99,12 @@ def test_a_job_moves_between_machines_that_share_a_bucket(
             try:
                 wanted = {"max_steps": STEPS, "batch_size": 2, "save_every": 200}
                 job = client.create_job(base_model="gated", dataset_id=upload(client, tmp_path), training=wanted)
-                until(client, job, lambda job: job.step >= 10)
+                wait_until(client, job, lambda job: job.step >= 10)
             finally:
                 os.kill(first.pid, signal.SIGCONT)
             assert list((other / "cache" / "models").rglob("model.safetensors"))
             assert second.is_running()
-        moved = until(client, job, lambda job: job.attempt == 2 and bool(job.resolved[1:]))
+        moved = wait_until(client, job, lambda job: job.attempt == 2 and bool(job.resolved[1:]))
         done = client.wait(job.id)
         assert done.state == "succeeded", client.logs(job.id)
         assert done.step == STEPS > moved.inexact_resumes[0]["step"] >= 10

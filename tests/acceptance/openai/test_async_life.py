@@ -24,18 +24,18 @@ async def run_jobs(async_sdk: AsyncOpenAI, client: Client) -> None:
         jobs = sdk.fine_tuning.jobs
         file_id = await upload(sdk)
         job = await create(sdk, file_id, STEPS)
-        await until(sdk, job.id, "running")
-        await until_measured(sdk, job.id)
+        await wait_for_status(sdk, job.id, "running")
+        await wait_for_metrics(sdk, job.id)
         assert (await jobs.pause(job.id)).status in ("pausing", "paused")
-        await until(sdk, job.id, "paused")
+        await wait_for_status(sdk, job.id, "paused")
         other = await create(sdk, file_id, 100_000)
-        await until(sdk, other.id, "running")
+        await wait_for_status(sdk, other.id, "running")
         with pytest.raises(openai.ConflictError) as in_use:
             await sdk.files.delete(file_id)
         assert (in_use.value.code, in_use.value.param) == ("dataset_in_use", "file_id")
         assert (await jobs.cancel(other.id)).status == "cancelled"
         assert (await jobs.resume(job.id)).status == "queued"
-        done = await until(sdk, job.id, "succeeded")
+        done = await wait_for_status(sdk, job.id, "succeeded")
         assert client.wait(other.id).state == "cancelled"
         assert client.get_job(job.id).attempt == 2
         assert [each.id async for each in jobs.list(limit=1, metadata={"kind": "async"})] == [other.id, job.id]
@@ -63,7 +63,7 @@ async def create(sdk: AsyncOpenAI, file_id: str, steps: int) -> Any:
     )
 
 
-async def until(sdk: AsyncOpenAI, job_id: str, status: str) -> Any:
+async def wait_for_status(sdk: AsyncOpenAI, job_id: str, status: str) -> Any:
     end = time.monotonic() + 90
     while (job := await sdk.fine_tuning.jobs.retrieve(job_id)).status != status:
         assert job.status not in ENDED, job
@@ -72,7 +72,7 @@ async def until(sdk: AsyncOpenAI, job_id: str, status: str) -> Any:
     return job
 
 
-async def until_measured(sdk: AsyncOpenAI, job_id: str) -> None:
+async def wait_for_metrics(sdk: AsyncOpenAI, job_id: str) -> None:
     end = time.monotonic() + 90
     while not any(event.type == "metrics" for event in (await sdk.fine_tuning.jobs.list_events(job_id)).data):
         assert time.monotonic() < end
@@ -106,9 +106,9 @@ async def delete_model_and_files(sdk: AsyncOpenAI, job: Any) -> None:
     assert (await sdk.models.delete(job.fine_tuned_model)).deleted
     assert (await sdk.files.delete(job.training_file)).deleted
     for id in (job.training_file, job.result_files[1]):
-        with pytest.raises(openai.NotFoundError) as gone:
+        with pytest.raises(openai.NotFoundError) as not_found:
             await sdk.files.retrieve(id)
-        assert (gone.value.code, gone.value.param) == ("file_not_found", "file_id")
-    with pytest.raises(openai.NotFoundError) as gone:
+        assert (not_found.value.code, not_found.value.param) == ("file_not_found", "file_id")
+    with pytest.raises(openai.NotFoundError) as not_found:
         await sdk.models.retrieve(job.fine_tuned_model)
-    assert gone.value.code == "model_not_found"
+    assert not_found.value.code == "model_not_found"

@@ -95,7 +95,7 @@ def test_both_faces_show_the_same_files_and_jobs(sdk: OpenAI, client: Client, tr
         sdk.fine_tuning.jobs.cancel(job.id)
     assert (final.value.code, final.value.param) == ("job_finished", "fine_tuning_job_id")
     assert sdk.files.delete(file.id).deleted
-    with pytest.raises(openai.NotFoundError) as gone:
+    with pytest.raises(openai.NotFoundError) as not_found:
         sdk.files.retrieve(file.id)
-    assert (gone.value.code, gone.value.param) == ("file_not_found", "file_id")
+    assert (not_found.value.code, not_found.value.param) == ("file_not_found", "file_id")
     assert dataset.id not in {each.id for each in client.list_datasets()}

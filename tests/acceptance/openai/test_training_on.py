@@ -74,9 +74,9 @@ def test_preferences_are_learned_by_a_fine_tuned_model(
 
     assert {trained.fine_tuned_model, done.fine_tuned_model, "tiny"} <= {model.id for model in sdk.models.list()}
     assert sdk.models.delete(done.fine_tuned_model).deleted
-    for gone in (sdk.models.retrieve, sdk.models.delete):
+    for request in (sdk.models.retrieve, sdk.models.delete):
         with pytest.raises(openai.NotFoundError) as caught:
-            gone(done.fine_tuned_model)
+            request(done.fine_tuned_model)
         assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
     assert sdk.fine_tuning.jobs.retrieve(done.id).status == "succeeded", "the job stays"
 

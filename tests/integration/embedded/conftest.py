@@ -52,7 +52,8 @@ def long_path(public_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def spawn() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Return a function that starts Python with the arguments. The process is killed at the end of the test."""
+    """Return a function that starts Python with the arguments and pipes for its output. The process is killed at the
+    end of the test."""
     with contextlib.ExitStack() as started:
 
         def start(*arguments: str, prefix: tuple[str, ...] = (), **environment: str) -> subprocess.Popen[str]:

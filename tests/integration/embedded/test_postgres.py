@@ -31,7 +31,7 @@ def scalar(url: str, statement: str) -> object:
         return result.scalar() if result.returns_rows else None
 
 
-def count(url: str) -> object:
+def count_rows(url: str) -> object:
     return scalar(url, "SELECT count(*) FROM kept")
 
 
@@ -47,7 +47,7 @@ def test_data_survives_a_restart_and_the_parent_folder_keeps_its_mode(public_fol
         assert scalar(url, "SHOW server_encoding") == "UTF8"
     assert orphans.find_processes(parent / "data/postgres", "postgres") == []
     with embedded_postgres(parent / "data", durable=False) as url:
-        assert count(url) == 1
+        assert count_rows(url) == 1
     assert parent.stat().st_mode == before
 
 
@@ -86,7 +86,7 @@ def test_a_stale_pid_file_does_not_end_an_unrelated_process(cluster: Path) -> No
         (cluster / "postgres/postmaster.pid").write_text(stale)
         (cluster / "run/pg/.s.PGSQL.5432.lock").write_text(stale)
         with embedded_postgres(cluster, durable=False) as url:
-            assert count(url) == 0
+            assert count_rows(url) == 0
         assert stranger.poll() is None
         stranger.kill()
 
@@ -100,7 +100,7 @@ def test_the_server_ends_with_its_killed_parent_and_recovers_at_the_next_start(
     holder.kill()
     holder.wait()
     with embedded_postgres(cluster, durable=False) as url:
-        assert count(url) == 0
+        assert count_rows(url) == 0
     eventually(lambda: not orphans.find_processes(cluster / "postgres", "postgres"))
 
 
@@ -117,7 +117,7 @@ def test_a_suspended_orphan_that_holds_the_cluster_is_ended(
     assert postmaster in orphans.find_processes(cluster / "postgres", "postgres")
     monkeypatch.setattr("app.local.postgres.ORPHAN_SECONDS", 0.5)
     with embedded_postgres(cluster, durable=False) as url:
-        assert count(url) == 0
+        assert count_rows(url) == 0
         assert postmaster not in orphans.find_processes(cluster / "postgres", "postgres")
 
 

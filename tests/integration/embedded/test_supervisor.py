@@ -57,11 +57,11 @@ time.sleep(600)
 """
 
 
-def pids(path: Path) -> list[int]:
+def read_pids(path: Path) -> list[int]:
     return [int(line) for line in path.read_text().split()] if path.exists() else []
 
 
-def alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     try:
         return " Z " not in Path(f"/proc/{pid}/stat").read_text()
     except FileNotFoundError:
@@ -73,11 +73,11 @@ def test_a_stop_ends_grandchildren_too(
     tmp_path: Path, spawn: Spawn, eventually: Callable[..., None], number: signal.Signals
 ) -> None:
     supervisor = spawn("-c", SUPERVISE, str(tmp_path), "nested", NESTED)
-    eventually(lambda: len(pids(tmp_path / "nested")) == 2)
+    eventually(lambda: len(read_pids(tmp_path / "nested")) == 2)
     supervisor.send_signal(number)
     out, _ = supervisor.communicate(timeout=10)
     assert (supervisor.returncode, out) == (0, "watching\nstopped\n")
-    assert not any(map(alive, pids(tmp_path / "nested")))
+    assert not any(map(is_alive, read_pids(tmp_path / "nested")))
 
 
 def test_children_end_in_the_order_of_their_stages(
@@ -94,10 +94,10 @@ def test_a_child_that_dies_is_restarted_and_reported_in_one_line(
     tmp_path: Path, spawn: Spawn, eventually: Callable[..., None]
 ) -> None:
     supervisor = spawn("-c", SUPERVISE, str(tmp_path), "steady", SLEEP, "broken", DIE)
-    eventually(lambda: len(pids(tmp_path / "broken")) == 3)
-    (steady,) = pids(tmp_path / "steady")
+    eventually(lambda: len(read_pids(tmp_path / "broken")) == 3)
+    (steady,) = read_pids(tmp_path / "steady")
     os.kill(steady, signal.SIGKILL)
-    eventually(lambda: len(pids(tmp_path / "steady")) == 2)
+    eventually(lambda: len(read_pids(tmp_path / "steady")) == 2)
     supervisor.terminate()
     _, err = supervisor.communicate(timeout=10)
     broken = [line for line in err.splitlines() if "broken" in line]
@@ -117,17 +117,17 @@ def test_a_child_that_ignores_the_signal_is_killed_at_once_after_a_second_one(
     supervisor.terminate()
     supervisor.terminate()
     supervisor.communicate(timeout=10)
-    assert not any(map(alive, pids(tmp_path / "deaf")))
+    assert not any(map(is_alive, read_pids(tmp_path / "deaf")))
 
 
 def test_children_end_with_their_killed_supervisor(
     tmp_path: Path, spawn: Spawn, eventually: Callable[..., None]
 ) -> None:
     supervisor = spawn("-c", SUPERVISE, str(tmp_path), "steady", SLEEP)
-    eventually(lambda: pids(tmp_path / "steady"))
+    eventually(lambda: read_pids(tmp_path / "steady"))
     supervisor.kill()
     supervisor.wait()
-    eventually(lambda: not any(map(alive, pids(tmp_path / "steady"))), seconds=5)
+    eventually(lambda: not any(map(is_alive, read_pids(tmp_path / "steady"))), seconds=5)
 
 
 def reap(*processes: subprocess.Popen[bytes]) -> None:

@@ -68,7 +68,7 @@ def url_of(data: Path) -> str:
     return str(json.loads((data / "server.json").read_text())["url"])
 
 
-def jobs(data: Path) -> httpx2.Response:
+def list_jobs(data: Path) -> httpx2.Response:
     key = (data / "api_key").read_text().strip()
     return httpx2.get(f"{url_of(data)}/jobs", headers={"Authorization": f"Bearer {key}"}, timeout=20, trust_env=False)
 
@@ -78,7 +78,7 @@ def test_the_stack_starts_restarts_a_killed_api_and_stops(
 ) -> None:
     supervisor = start()
     assert stat.S_IMODE((data / "api_key").stat().st_mode) == 0o600
-    assert jobs(data).status_code == 200
+    assert list_jobs(data).status_code == 200
     server = json.loads((data / "server.json").read_text())
     assert server["pid"] == supervisor.pid
     with sa.create_engine(server["database_url"], poolclass=sa.NullPool).connect() as connection:
@@ -91,7 +91,7 @@ def test_the_stack_starts_restarts_a_killed_api_and_stops(
 
     (api,) = [pid for pid in orphans.find_marked(data) if "app.local.api" in command_of(pid)]
     os.kill(api, signal.SIGKILL)
-    assert jobs(data).status_code == 200, "the port stays open while the API restarts"
+    assert list_jobs(data).status_code == 200, "the port stays open while the API restarts"
 
     supervisor.send_signal(signal.SIGINT)
     _, err = supervisor.communicate(timeout=60)
@@ -110,7 +110,7 @@ def test_a_stack_starts_again_after_its_supervisor_was_killed(data: Path, start:
     supervisor.wait()
     again = start()  # with all capabilities: the servers left behind may belong to another user
     assert (data / "api_key").read_text() == key
-    assert jobs(data).status_code == 200
+    assert list_jobs(data).status_code == 200
     again.terminate()
     again.communicate(timeout=60)
     assert again.returncode == 0

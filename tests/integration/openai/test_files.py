@@ -232,8 +232,8 @@ def test_an_unknown_file_is_not_found(sdk: OpenAI, sessions: Sessions, project_i
 
 def test_a_key_limits_what_a_client_can_do(live_server: str, make_key: Callable[..., str], create: Create) -> None:
     id = create().id
-    with openai_client(live_server, "sk-none") as nobody, pytest.raises(openai.AuthenticationError) as refused:
-        nobody.files.retrieve(id)
+    with openai_client(live_server, "sk-none") as unknown, pytest.raises(openai.AuthenticationError) as refused:
+        unknown.files.retrieve(id)
     assert (refused.value.code, refused.value.type) == ("unauthorized", "authentication_error")
     assert refused.value.response.headers["www-authenticate"] == "Bearer"
     with openai_client(live_server, make_key("default", "read")) as reader:

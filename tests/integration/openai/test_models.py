@@ -37,8 +37,8 @@ def test_a_fine_tuned_model_is_deleted(
     sdk: OpenAI, finish: Finish, native: httpx2.Client, make_dataset: Callable[..., str]
 ) -> None:
     first, second = finish(), finish()
-    gone = sdk.models.delete(first.model)
-    assert (gone.id, gone.deleted) == (first.model, True)
+    deleted = sdk.models.delete(first.model)
+    assert (deleted.id, deleted.deleted) == (first.model, True)
     for ask in (sdk.models.retrieve, sdk.models.delete):
         with pytest.raises(openai.NotFoundError) as caught:
             ask(first.model)

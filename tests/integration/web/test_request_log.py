@@ -100,7 +100,7 @@ def test_a_wrong_key_is_not_logged_and_a_key_without_the_scope_is(
     server.headers.pop("Authorization", None)
     assert server.get("/jobs").status_code == 401
     assert server.delete("/jobs/ftjob-1", headers=reader).status_code == 403
-    nobody, known = lines()
-    assert (nobody["key"], nobody["project"], nobody["code"]) == (None, None, "unauthorized")
+    unknown, known = lines()
+    assert (unknown["key"], unknown["project"], unknown["code"]) == (None, None, "unauthorized")
     assert known["key"].startswith("key-")
     assert (known["project"].startswith("proj-"), known["code"]) == (True, "forbidden")

@@ -33,7 +33,7 @@ Do = Callable[[], int]
 AddJob = Callable[[], Job]
 
 
-def add(api: TestClient, receiver: Receiver, **fields: Any) -> dict[str, Any]:
+def add_webhook(api: TestClient, receiver: Receiver, **fields: Any) -> dict[str, Any]:
     answer = api.post("/webhooks", json={"url": receiver.url} | fields)
     assert answer.status_code == 201, answer.text
     assert answer.headers["location"] == f"/webhooks/{answer.json()['id']}"
@@ -63,7 +63,7 @@ def claim_job(sessions: Sessions) -> Claim:
 def test_each_end_and_pause_is_delivered_once_and_verified_by_openais_sdk(
     api: TestClient, receiver: Receiver, add_job: AddJob, deliver_all: Do, sessions: Sessions, project_id: str
 ) -> None:
-    secret = add(api, receiver)["secret"]
+    secret = add_webhook(api, receiver)["secret"]
     expected = []
     for state in ("cancelled", "paused"):
         id = add_job().id
@@ -96,7 +96,7 @@ def test_each_end_and_pause_is_delivered_once_and_verified_by_openais_sdk(
 def test_deliveries_are_added_in_the_jobs_transaction(
     api: TestClient, receiver: Receiver, add_job: AddJob, sessions: Sessions, project_id: str
 ) -> None:
-    add(api, receiver)
+    add_webhook(api, receiver)
     id = add_job().id
 
     def counted() -> list[int | None]:
@@ -116,7 +116,7 @@ def test_deliveries_are_added_in_the_jobs_transaction(
 def test_a_failed_delivery_is_retried_later(
     api: TestClient, receiver: Receiver, add_job: AddJob, deliver_all: Do, sessions: Sessions
 ) -> None:
-    hook = add(api, receiver)
+    hook = add_webhook(api, receiver)
     api.post(f"/jobs/{add_job().id}/cancel")
     receiver.statuses = [500, 302, 204]
     path = f"/webhooks/{hook['id']}/deliveries"
@@ -143,7 +143,7 @@ def test_a_failed_delivery_is_retried_later(
 def test_a_delivery_fails_after_a_day_and_can_be_redelivered(
     api: TestClient, receiver: Receiver, add_job: AddJob, deliver_all: Do, sessions: Sessions
 ) -> None:
-    hook = add(api, receiver)
+    hook = add_webhook(api, receiver)
     api.post(f"/jobs/{add_job().id}/cancel")
     path = f"/webhooks/{hook['id']}/deliveries"
     [waiting] = api.get(path).json()["items"]
@@ -178,7 +178,7 @@ def test_waits_grow_to_two_hours() -> None:
 def test_both_secrets_sign_during_the_grace_period(
     api: TestClient, receiver: Receiver, deliver_all: Do, sessions: Sessions
 ) -> None:
-    hook = add(api, receiver)
+    hook = add_webhook(api, receiver)
     test = f"/webhooks/{hook['id']}/test"
     key = {"Idempotency-Key": "rotation"}
     new = api.post(f"/webhooks/{hook['id']}/rotate", headers=key)
@@ -204,7 +204,7 @@ def test_both_secrets_sign_during_the_grace_period(
 
 
 def test_a_secret_is_shown_once(api: TestClient, receiver: Receiver) -> None:
-    hook = add(api, receiver, name="deploys")
+    hook = add_webhook(api, receiver, name="deploys")
     secret = hook.pop("secret")
     assert secret.startswith("whsec_")
     [listed] = api.get("/webhooks").json()["items"]
@@ -220,7 +220,7 @@ def test_only_chosen_events_are_delivered_and_only_to_the_projects_webhooks(
     as_project: Callable[[str], dict[str, str]],
 ) -> None:
     other = api.post("/webhooks", json={"url": receiver.url}, headers=as_project("other")).json()
-    hook = add(api, receiver, events=["fine_tuning.job.paused"])
+    hook = add_webhook(api, receiver, events=["fine_tuning.job.paused"])
     api.post(f"/jobs/{add_job().id}/cancel")
     assert deliver_all() == 0
     api.post(f"/jobs/{add_job().id}/pause")
@@ -239,7 +239,7 @@ def test_only_chosen_events_are_delivered_and_only_to_the_projects_webhooks(
 
 
 def test_an_undeliverable_webhook_is_refused(api: TestClient, receiver: Receiver) -> None:
-    hook = add(api, receiver)
+    hook = add_webhook(api, receiver)
     for url, code in (
         ("http://10.0.0.1/", "address_refused"),
         ("http://[::1]/", "address_refused"),
@@ -259,14 +259,14 @@ def test_an_undeliverable_webhook_is_refused(api: TestClient, receiver: Receiver
     bad_events = {"url": receiver.url, "events": ["batch.completed"]}
     assert api.post("/webhooks", json=bad_events).json()["code"] == "invalid_request"
     for _ in range(49):
-        add(api, receiver)
+        add_webhook(api, receiver)
     assert api.post("/webhooks", json={"url": receiver.url}).json()["code"] == "too_many_webhooks"
 
 
 def test_a_url_whose_address_is_later_not_public_is_refused_at_the_delivery(
     api: TestClient, receiver: Receiver, deliver_all: Do, sessions: Sessions
 ) -> None:
-    hook = add(api, receiver)
+    hook = add_webhook(api, receiver)
     with transaction(sessions) as session:
         unspecified_url = receiver.url.replace("127.0.0.1", "0.0.0.0")  # noqa: S104 - binds nothing
         session.execute(update(Webhook).values(url=unspecified_url))
@@ -281,11 +281,11 @@ def test_a_url_whose_address_is_later_not_public_is_refused_at_the_delivery(
 def test_a_slow_receiver_delays_no_other(
     api: TestClient, receiver: Receiver, settings: Settings, sessions: Sessions
 ) -> None:
-    slow = add(api, receiver)
+    slow = add_webhook(api, receiver)
     receiver.delay = 5
     sender = WebhookSender(settings.model_copy(update={"webhook_timeout_seconds": 0.5}), sessions, threading.Event())
     with Receiver().serving() as quick:
-        other = add(api, quick)
+        other = add_webhook(api, quick)
         for id in (slow["id"], slow["id"], other["id"]):
             api.post(f"/webhooks/{id}/test")
         sender.send_due(threading.Event())
@@ -310,7 +310,7 @@ def test_a_webhook_gets_one_event_at_a_time_and_no_project_occupies_all_senders(
     as_project: Callable[[str], dict[str, str]],
 ) -> None:
     for _ in range(5):
-        hook = add(api, receiver)
+        hook = add_webhook(api, receiver)
         for _ in range(2):
             api.post(f"/webhooks/{hook['id']}/test")
     other = as_project("other")
@@ -331,7 +331,7 @@ def test_a_webhook_gets_one_event_at_a_time_and_no_project_occupies_all_senders(
 def test_a_dead_workers_delivery_is_retried_after_its_lease_and_its_late_result_is_ignored(
     api: TestClient, receiver: Receiver, sessions: Sessions, deliver_all: Do
 ) -> None:
-    hook = add(api, receiver)
+    hook = add_webhook(api, receiver)
     api.post(f"/webhooks/{hook['id']}/test")
     with transaction(sessions) as session:
         lost = WebhookRepository(session).claim(60)
@@ -351,7 +351,7 @@ def test_a_dead_workers_delivery_is_retried_after_its_lease_and_its_late_result_
 def test_deliveries_are_deleted_after_a_week(
     api: TestClient, receiver: Receiver, sessions: Sessions, settings: Settings
 ) -> None:
-    hook = add(api, receiver)
+    hook = add_webhook(api, receiver)
     for _ in range(2):
         api.post(f"/webhooks/{hook['id']}/test")
     [_, old] = api.get(f"/webhooks/{hook['id']}/deliveries").json()["items"]
@@ -367,7 +367,7 @@ def test_a_recovered_job_is_delivered_like_any_other(
     api: TestClient, receiver: Receiver, add_job: AddJob, deliver_all: Do, sessions: Sessions, project_id: str
 ) -> None:
     """Recovery changes states through `move`, like every caller."""
-    add(api, receiver)
+    add_webhook(api, receiver)
     job = add_job()
     claim_job(sessions)
     api.post(f"/jobs/{job.id}/pause")

@@ -58,16 +58,16 @@ def presence(settings: Settings, draining: threading.Event, monkeypatch: pytest.
     presence.end()
 
 
-def until(holds: Callable[[], Any], seconds: float = 30) -> Any:
+def wait_until(condition: Callable[[], Any], seconds: float = 30) -> Any:
     ends = time.monotonic() + seconds
-    while not (found := holds()):
+    while not (found := condition()):
         assert time.monotonic() < ends
         time.sleep(0.05)
     return found
 
 
 def test_a_worker_registers_what_it_is(presence: Presence, list_workers: ListWorkers) -> None:
-    [worker] = until(list_workers)
+    [worker] = wait_until(list_workers)
     machine = find_machine()
     assert worker["id"] == machine.worker_id
     assert (worker["device"], worker["memory_gb"]) == (machine.device, machine.memory_gb)
@@ -84,12 +84,12 @@ def test_a_worker_registers_what_it_is(presence: Presence, list_workers: ListWor
 def test_heartbeats_continue_and_draining_is_reported_at_once(
     presence: Presence, list_workers: ListWorkers, settings: Settings, draining: threading.Event
 ) -> None:
-    [first] = until(list_workers)
-    [later] = until(lambda: [worker for worker in list_workers() if worker["seen_at"] > first["seen_at"]])
+    [first] = wait_until(list_workers)
+    [later] = wait_until(lambda: [worker for worker in list_workers() if worker["seen_at"] > first["seen_at"]])
     assert later["started_at"] == first["started_at"]
     assert later["free_memory_gb"]
     draining.set()
-    [worker] = until(lambda: [worker for worker in list_workers() if worker["draining"]])
+    [worker] = wait_until(lambda: [worker for worker in list_workers() if worker["draining"]])
     assert worker["online"]
     presence.end()
     assert list_workers() == []
@@ -98,11 +98,11 @@ def test_heartbeats_continue_and_draining_is_reported_at_once(
 def test_an_outage_of_postgres_costs_only_heartbeats(
     presence: Presence, list_workers: ListWorkers, outage: Callable[[], AbstractContextManager[None]]
 ) -> None:
-    [before] = until(list_workers)
+    [before] = wait_until(list_workers)
     with outage():
         time.sleep(1.5)
     # The lease of the last heartbeat before the outage has expired, so a worker that is online has sent another one.
-    [after] = until(lambda: [worker for worker in list_workers() if worker["online"]])
+    [after] = wait_until(lambda: [worker for worker in list_workers() if worker["online"]])
     assert after["seen_at"] > before["seen_at"]
     assert after["started_at"] == before["started_at"]
 
@@ -110,10 +110,10 @@ def test_an_outage_of_postgres_costs_only_heartbeats(
 def test_a_worker_whose_row_was_deleted_registers_again(
     presence: Presence, list_workers: ListWorkers, sessions: Any
 ) -> None:
-    [before] = until(list_workers)
+    [before] = wait_until(list_workers)
     with sessions.begin() as session:
         session.connection().exec_driver_sql("DELETE FROM workers")
-    [after] = until(list_workers)
+    [after] = wait_until(list_workers)
     assert after["started_at"] > before["started_at"]
 
 
@@ -134,9 +134,9 @@ def send_malformed(settings: Settings) -> None:
         entries = ["garbage{", "", b"\xff", "null", "[]", "7", '"word"', "{}", *map(json.dumps, unread)]
         client.lpush("light", *itertools.islice(itertools.cycle(entries), 1000))
         publisher.control.broadcast("shutdown")
-        until(lambda: client.llen("light") == 0)
+        wait_until(lambda: client.llen("light") == 0)
         publisher.send_task(TASKS["light"].name, queue="light")
-        until(lambda: client.llen("light") == 0)
+        wait_until(lambda: client.llen("light") == 0)
 
 
 def test_a_celery_worker_registers_and_unregisters(
@@ -158,7 +158,7 @@ def test_a_celery_worker_registers_and_unregisters(
         with (tmp_path / "worker.log").open("ab") as log:
             process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
         try:
-            [worker] = until(lambda: [each for each in list_workers() if each["online"]])
+            [worker] = wait_until(lambda: [each for each in list_workers() if each["online"]])
             assert worker["id"].endswith(f"-{process.pid}")
             assert (worker["queues"], worker["busy"]) == (["light"], False)
             if end is signal.SIGTERM:
@@ -171,5 +171,5 @@ def test_a_celery_worker_registers_and_unregisters(
             process.wait()
         if end is signal.SIGTERM:
             assert list_workers() == []
-    [worker] = until(lambda: [each for each in list_workers() if not each["online"]])
+    [worker] = wait_until(lambda: [each for each in list_workers() if not each["online"]])
     assert worker["seen_at"]
