@@ -1,4 +1,4 @@
-"""The local stack as `tunewright up` starts it, with short leases and a tiny model in its registry."""
+"""Provides the local stack as `tunewright up` starts it, with short leases and a tiny model in its registry."""
 
 import json
 import os
@@ -35,15 +35,15 @@ SHORT_TIMES = {
 class Stack(NamedTuple):
     data: Path
     process: subprocess.Popen[bytes]
-    reach: dict[str, Any]
+    server: dict[str, Any]
 
     def client(self) -> Client:
-        return Client(self.reach["url"], (self.data / "api_key").read_text().strip())
+        return Client(self.server["url"], (self.data / "api_key").read_text().strip())
 
     def environment(self) -> dict[str, str]:
         return environment(self.data) | {
-            "DATABASE_URL": self.reach["database_url"],
-            "REDIS_URL": self.reach["redis_url"],
+            "DATABASE_URL": self.server["database_url"],
+            "REDIS_URL": self.server["redis_url"],
         }
 
 
@@ -65,14 +65,14 @@ def start_stack(data: Path, **more: str) -> Stack:
         stderr=log,
     )
     log.close()
-    reach = data / "server.json"
+    server_file = data / "server.json"
     until = time.monotonic() + 90
-    # An earlier stack that was killed has left its own behind.
-    while not (reach.exists() and json.loads(reach.read_text())["pid"] == process.pid):
+    # A killed stack leaves its server.json behind.
+    while not (server_file.exists() and json.loads(server_file.read_text())["pid"] == process.pid):
         assert process.poll() is None, Path(log.name).read_text()
         assert time.monotonic() < until, Path(log.name).read_text()
         time.sleep(0.1)
-    return Stack(data, process, json.loads(reach.read_text()))
+    return Stack(data, process, json.loads(server_file.read_text()))
 
 
 def stop_stack(stack: Stack) -> None:
@@ -82,7 +82,7 @@ def stop_stack(stack: Stack) -> None:
 
 @pytest.fixture(scope="session")
 def stack_folder() -> Iterator[Path]:
-    """In a system folder that others may enter, because root's PostgreSQL runs as a user of its own."""
+    """Create a folder that other users can enter, since PostgreSQL runs as another user under root."""
     with tempfile.TemporaryDirectory(prefix="tunewright-stack-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
@@ -110,7 +110,7 @@ def stack(stack_folder: Path, tiny_model: Path) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def make_stack(tiny_model: Path) -> Iterator[Callable[..., Stack]]:
-    """Starts a stack that tests may hurt, with settings of its own."""
+    """Return a function that starts a separate stack with the given settings, which tests may damage."""
     started: list[Stack] = []
 
     def make(**more: str) -> Stack:
@@ -140,8 +140,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 @pytest.fixture(autouse=True)
-def nothing_left_over(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A test that fails leaves no job behind that would hold the stack's one worker for ever."""
+def cancel_leftover_jobs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Cancel the jobs that a failed test leaves behind, since they would occupy the stack's only worker."""
     stack: Stack | None = request.getfixturevalue("stack") if "stack" in request.fixturenames else None
     yield
     if stack is not None and request.node.stash.get(FAILED, False):
@@ -159,7 +159,7 @@ def client(stack: Stack) -> Iterator[Client]:
 
 @pytest.fixture
 def type_in(stack: Stack, tmp_path: Path) -> Type:
-    """Types a command in an empty folder, and expects this exit status."""
+    """Return a function that runs a `tunewright` command in an empty folder and checks its exit status."""
 
     def type_in(*words: object, status: int = 0, **variables: str) -> Done:
         command = [sys.executable, "-m", "tunewright", *map(str, words)]
@@ -181,7 +181,7 @@ def rows(tmp_path: Path) -> Path:
 
 @contextmanager
 def paused(stack: Stack, name: str) -> Iterator[None]:
-    """Hold one of the stack's processes still, as a stalled machine would."""
+    """Suspend one of the stack's processes, as if its machine had stalled."""
     [pid] = [
         process.pid for process in psutil.Process(stack.process.pid).children() if name in " ".join(process.cmdline())
     ]

@@ -1,4 +1,4 @@
-"""`tunewright` as a user types it, against the running stack."""
+"""Tests `tunewright` as a user types it, against the running stack."""
 
 import hashlib
 import json
@@ -53,7 +53,7 @@ def test_from_a_file_to_an_adapter(type_in: Type, rows: Path, tmp_path: Path) ->
     assert "[job_not_found]" in type_in("jobs", "show", job["id"], status=1).stderr
 
 
-def test_checkpoints_are_compared_downloaded_and_started_from(
+def test_checkpoints_are_listed_with_losses_downloaded_and_trained_from(
     type_in: Type, client: Client, rows: Path, tmp_path: Path
 ) -> None:
     training = {"max_steps": 3, "batch_size": 4, "save_every": 1, "eval_every": 1}
@@ -82,13 +82,13 @@ def test_checkpoints_are_compared_downloaded_and_started_from(
     client.cancel_job(posted["id"])
 
 
-def test_workers_live_on_while_they_train(type_in: Type, rows: Path) -> None:
+def test_workers_stay_online_while_they_train(type_in: Type, rows: Path) -> None:
     def workers() -> dict[str, Any]:
-        """Those online, by their queue."""
+        """Return the online workers by their queue."""
         return {each["queues"][0]: each for each in json.loads(type_in("workers", "--json").stdout) if each["online"]}
 
     assert workers().keys() == {"light", "training"}
-    # Inspected before: what a job waits for is to be its project's limit alone.
+    # The dataset is inspected first, so that the job waits only for its project's limit.
     dataset = json.loads(type_in("datasets", "upload", rows, "--json").stdout)["id"]
     words = ["--model", "tiny", "--dataset", dataset, "--max-steps", 100_000, "--json"]
     job = json.loads(type_in("jobs", "create", *words).stdout)
@@ -105,9 +105,9 @@ def test_workers_live_on_while_they_train(type_in: Type, rows: Path) -> None:
 
     waiting = json.loads(type_in("jobs", "create", *words, "--label", "pool=demo").stdout)
     assert waiting["spec"]["resources"]["labels"] == training["labels"] == {"pool": "demo"}
-    told = type_in("workers", "--job", waiting["id"]).stdout
-    assert "The worker is busy with other work." in told
-    assert "The worker does not train; its queues are light." in told
+    output = type_in("workers", "--job", waiting["id"]).stdout
+    assert "The worker is busy with other work." in output
+    assert "The worker does not train; its queues are light." in output
     assert "1st in queue" in type_in("jobs", "show", waiting["id"]).stdout
     assert "at most 1 running jobs" in type_in("projects", "set-limit", "default", 1).stdout
     assert "limit of 1 running job is reached" in type_in("jobs", "show", waiting["id"]).stdout
@@ -134,7 +134,7 @@ def test_a_job_is_posted_once_paused_resumed_and_retried(type_in: Type, rows: Pa
     type_in("jobs", "cancel", again)
 
 
-def test_options_go_before_the_file_of_a_spec(type_in: Type, rows: Path, tmp_path: Path) -> None:
+def test_options_override_the_spec_file(type_in: Type, rows: Path, tmp_path: Path) -> None:
     uploaded = json.loads(type_in("datasets", "upload", rows, "--json").stdout)
     spec = {"base_model": "tiny", "training": {"max_steps": 9, "batch_size": 2}, "metadata": {"team": "cats"}}
     (tmp_path / "spec.json").write_text(json.dumps(spec))
@@ -149,19 +149,19 @@ def test_options_go_before_the_file_of_a_spec(type_in: Type, rows: Path, tmp_pat
     assert "[job_cancelled]" in ended.stderr
 
 
-def test_every_bad_field_of_a_spec_is_told_before_an_upload(type_in: Type, client: Client, rows: Path) -> None:
+def test_every_invalid_field_of_a_spec_is_reported_before_the_upload(type_in: Type, client: Client, rows: Path) -> None:
     rows.write_text(rows.read_text().replace("cat", "dog"))  # bytes that no other test uploads
     digest = hashlib.sha256(rows.read_bytes()).hexdigest()
     words = ["--model", "nosuch", "--dataset", rows, "--rank", 0]
-    told = type_in("jobs", "create", *words, status=1).stderr
-    assert told.startswith("tunewright: ")
-    assert "[invalid_spec]" in told.splitlines()[0]
-    assert {"/adapter/rank", "/training"} <= {line.split(":")[0].strip() for line in told.splitlines()[1:]}
-    assert "/dataset_id" not in told
-    assert not list(client.list_datasets(sha256=digest)), "it is checked before the upload"
+    errors = type_in("jobs", "create", *words, status=1).stderr
+    assert errors.startswith("tunewright: ")
+    assert "[invalid_spec]" in errors.splitlines()[0]
+    assert {"/adapter/rank", "/training"} <= {line.split(":")[0].strip() for line in errors.splitlines()[1:]}
+    assert "/dataset_id" not in errors
+    assert not list(client.list_datasets(sha256=digest)), "the spec is checked before the upload"
 
 
-def test_the_same_bytes_are_uploaded_once_and_a_refused_file_leads_to_its_problems(
+def test_the_same_file_is_uploaded_once_and_an_invalid_one_refers_to_its_problems(
     type_in: Type, client: Client, rows: Path, tmp_path: Path
 ) -> None:
     words = ["jobs", "create", "--model", "tiny", "--max-steps", 100_000, "--json", "--dataset"]
@@ -172,14 +172,14 @@ def test_the_same_bytes_are_uploaded_once_and_a_refused_file_leads_to_its_proble
     client.cancel_job(json.loads(job.stdout)["id"])
 
     (tmp_path / "bad.jsonl").write_text('{"prompt": "a", "completion": "b"}\nnonsense\n')
-    told = type_in(*words[:-1], "--skip-bad-rows", 0.1, "--watch", "--dataset", "bad.jsonl", status=1).stderr
-    assert "1 of its 2 rows are bad (50.00%), more than the 10.00% that on_bad_rows allows" in told
-    assert "line 2" in told
-    assert re.search(r"too_many_bad_rows\)\. See: tunewright datasets problems file-[0-9a-f]{24} ", told)
-    assert "jobs logs" not in told
+    errors = type_in(*words[:-1], "--skip-bad-rows", 0.1, "--watch", "--dataset", "bad.jsonl", status=1).stderr
+    assert "1 of its 2 rows are bad (50.00%), more than the 10.00% that on_bad_rows allows" in errors
+    assert "line 2" in errors
+    assert re.search(r"too_many_bad_rows\)\. See: tunewright datasets problems file-[0-9a-f]{24} ", errors)
+    assert "jobs logs" not in errors
 
 
-def test_a_file_is_uploaded_mapped_and_used_again_with_the_same_mapping_alone(
+def test_a_file_with_mapped_columns_is_reused_only_with_the_same_mapping(
     type_in: Type, client: Client, rows: Path
 ) -> None:
     words = ["jobs", "create", "--model", "tiny", "--max-steps", 100_000, "--json", "--dataset"]
@@ -196,12 +196,12 @@ def test_a_file_is_uploaded_mapped_and_used_again_with_the_same_mapping_alone(
     assert f"Using dataset {plain.id}" in unmapped.stderr
     for posted in (mapped, again, unmapped):
         client.cancel_job(json.loads(posted.stdout)["id"])
-    for needless, says in (
+    for arguments, message in (
         ((plain.id, *swapped), "an existing dataset cannot be changed"),
         ((rows, "--map", "x"), "FIELD=KEY"),
     ):
-        refused = type_in(*words, *needless, status=2).stderr
-        assert says in " ".join(refused.replace("│", "").split())
+        refused = type_in(*words, *arguments, status=2).stderr
+        assert message in " ".join(refused.replace("│", "").split())
 
 
 def test_a_dataset_is_inspected_shown_and_deleted(type_in: Type, rows: Path, tmp_path: Path) -> None:
@@ -222,24 +222,24 @@ def test_a_dataset_is_inspected_shown_and_deleted(type_in: Type, rows: Path, tmp
     assert dataset["id"] not in type_in("datasets", "list").stdout
 
 
-def test_a_project_is_created_used_by_its_own_key_alone_and_erased(type_in: Type, stack: Stack, rows: Path) -> None:
+def test_a_project_is_created_used_only_with_its_own_key_and_deleted(type_in: Type, stack: Stack, rows: Path) -> None:
     type_in("projects", "create", "elsewhere", "--data-dir", stack.data, TUNEWRIGHT_DATA_DIR="/nowhere")
     key = type_in("keys", "create", "--project", "elsewhere", "--read-only").stdout.strip()
-    with Client(stack.reach["url"], key) as client:
+    with Client(stack.server["url"], key) as client:
         assert list(client.list_jobs()) == []
         with pytest.raises(TunewrightError) as caught:
             client.delete_job("ftjob-0")
         assert caught.value.status == 403
-        erased = type_in("projects", "delete", "elsewhere", "--yes")
-        assert "api_keys" in erased.stdout
-        assert "Remaining: 0 rows" in erased.stdout
+        deleted = type_in("projects", "delete", "elsewhere", "--yes")
+        assert "api_keys" in deleted.stdout
+        assert "Remaining: 0 rows" in deleted.stdout
         with pytest.raises(TunewrightError) as caught:
             list(client.list_jobs())
     assert caught.value.status == 401
     assert "No project has the name 'elsewhere'" in type_in("keys", "create", "--project", "elsewhere", status=1).stderr
 
 
-def test_a_data_folder_that_is_given_goes_before_the_environment(
+def test_the_data_dir_option_overrides_the_environment(
     type_in: Type, stack: Stack, client: Client, tiny_model: Path
 ) -> None:
     elsewhere = {"TUNEWRIGHT_DATA_DIR": "/nowhere", "DATABASE_URL": "postgresql+psycopg://nobody@127.0.0.1:1/none"}
@@ -252,14 +252,14 @@ def test_a_data_folder_that_is_given_goes_before_the_environment(
     assert "tiny2" not in [model.name for model in client.models()]
     assert "default" in type_in("projects", "list", *where, **elsewhere).stdout
     key = type_in("keys", "create", "--read-only", *where, **elsewhere).stdout.strip()
-    with Client(stack.reach["url"], key) as its_own:
-        assert its_own.get_model("tiny").state == "ready"
+    with Client(stack.server["url"], key) as reader:
+        assert reader.get_model("tiny").state == "ready"
     for command in (("models", "remove", "tiny2"), ("keys", "create"), ("projects", "list")):
-        told = type_in(*command, status=1, TUNEWRIGHT_DATA_DIR="/nowhere").stderr
-        assert "No server is running on /nowhere" in told
+        error = type_in(*command, status=1, TUNEWRIGHT_DATA_DIR="/nowhere").stderr
+        assert "No server is running on /nowhere" in error
 
 
-def test_what_cannot_work_is_one_line(type_in: Type, tmp_path: Path) -> None:
+def test_an_error_is_one_line(type_in: Type, tmp_path: Path) -> None:
     lines = [
         type_in("jobs", "show", "nonsense", status=1).stderr,
         type_in("jobs", "list", status=1, TUNEWRIGHT_API_KEY="tw_wrong").stderr,

@@ -1,4 +1,4 @@
-"""Both faces of the API against their own OpenAPI documents: a little of what `make fuzz` does at length."""
+"""Tests both faces of the API against their OpenAPI documents for a few seconds; `make fuzz` does it at length."""
 
 import subprocess
 import sys
@@ -15,8 +15,8 @@ from tests.fuzz.supply import Supply, cancel_all, make_supply
 
 @pytest.fixture(scope="module")
 def server(stack: Stack) -> Iterator[Server]:
-    """The stack as a project of its own sees it, whose jobs do not outlast the tests."""
-    told = [
+    """Return the stack's address and the key of a separate project, whose jobs are cancelled after the tests."""
+    outputs = [
         subprocess.run(
             [sys.executable, "-m", *command],
             cwd=ROOT,
@@ -27,7 +27,7 @@ def server(stack: Stack) -> Iterator[Server]:
         ).stdout
         for command in (["app.projects", "create", "faces"], ["app.keys", "create", "--project", "faces"])
     ]
-    server = Server(stack.reach["url"], told[-1].strip())
+    server = Server(stack.server["url"], outputs[-1].strip())
     yield server
     with server.connect() as http:
         cancel_all(http)
@@ -40,7 +40,7 @@ def supply(server: Server) -> Iterator[Supply]:
 
 
 @pytest.mark.parametrize("face", FACES, ids=[face.name for face in FACES])
-def test_a_face_answers_as_its_document_tells(face: Face, server: Server, supply: Supply, tmp_path: Path) -> None:
+def test_a_face_answers_as_its_document_describes(face: Face, server: Server, supply: Supply, tmp_path: Path) -> None:
     found = check_face(server, face, supply, tmp_path, Effort(examples=1, seconds=6, phases=("fuzzing",)), seed=1)
     assert found["exit"] == 0, "".join(log.read_text() for log in tmp_path.glob("*.log"))
     assert found["cases"] > found["operations"]

@@ -1,4 +1,4 @@
-"""The main job through the running stack: upload, train, watch, download. A tiny model, the real everything else."""
+"""Tests the main job through the running stack: upload, train, watch, download. Only the model is tiny."""
 
 import hashlib
 import json
@@ -47,7 +47,7 @@ def submit(client: Client, rows: Path, **fields: Any) -> Job:
     return client.create_job(dataset_id=dataset.id, **spec)
 
 
-def until(client: Client, job_id: str, *states: str, seconds: float = 120) -> Job:
+def wait_for_state(client: Client, job_id: str, *states: str, seconds: float = 120) -> Job:
     end = time.monotonic() + seconds
     while (job := client.get_job(job_id)).state not in states:
         assert time.monotonic() < end, f"{job} {client.logs(job_id)}"
@@ -60,8 +60,8 @@ def test_qlora_from_upload_to_an_adapter_that_peft_loads(
     client: Client, rows: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     job = submit(client, rows, validation_split=0.25, suffix="cats")
-    told = list(client.watch(job.id))
-    done = until(client, job.id, "succeeded")
+    updates = list(client.watch(job.id))
+    done = wait_for_state(client, job.id, "succeeded")
     assert (done.step, done.total_steps, done.progress) == (6, 6, 1.0)
     (decided,) = done.resolved
     assert decided["attempt"] == 1
@@ -71,9 +71,9 @@ def test_qlora_from_upload_to_an_adapter_that_peft_loads(
     assert (done.spec["adapter"]["alpha"], decided["adapter"]) == ("auto", {"alpha": 32.0})
     assert decided["quantization"]["compute_dtype"] == decided["engine"]["compute_dtype"] != "auto"
 
-    steps = [each.step for each in told if isinstance(each, MetricPoint) and "loss" in each.values]
+    steps = [each.step for each in updates if isinstance(each, MetricPoint) and "loss" in each.values]
     assert steps == [1, 2, 3, 4, 5, 6]
-    kinds = [each.type for each in told if isinstance(each, Event)]
+    kinds = [each.type for each in updates if isinstance(each, Event)]
     assert kinds[:2] == ["job_created", "job_claimed"]
     assert {"dataset_prepared", "model_loaded", "checkpoint_saved", "evaluated"} <= set(kinds)
     assert kinds[-1] == "job_succeeded"
@@ -88,7 +88,7 @@ def test_qlora_from_upload_to_an_adapter_that_peft_loads(
     assert {"attempt": 1, **manifest["resolved"]} == {name: part for name, part in decided.items() if part is not None}
     again = client.create_job(**done.spec)
     client.cancel_job(again.id)
-    assert again.spec == done.spec, "it names no machine, and what it leaves to the server stays so"
+    assert again.spec == done.spec, "the spec names no machine, and its `auto` values stay"
     assert {again.spec["training"][field] for field in ("gradient_checkpointing", "learning_rate", "max_seq_len")} == {
         "auto"
     }
@@ -106,13 +106,16 @@ def test_qlora_from_upload_to_an_adapter_that_peft_loads(
         assert sorted(tar.getnames()) == sorted(path.name for path in folder.iterdir())
 
 
-def test_the_readmes_python_works_as_it_stands(stack: Stack, rows: Path, tmp_path: Path) -> None:
+def test_the_readmes_python_example_works(stack: Stack, rows: Path, tmp_path: Path) -> None:
     (code,) = re.findall(r"```python\n(from tunewright import Client\n.*?)```", README, re.S)
     assert "gemma-3-270m" in code
     (tmp_path / "tickets.jsonl").write_bytes(rows.read_bytes())
-    reach = {"TUNEWRIGHT_URL": stack.reach["url"], "TUNEWRIGHT_API_KEY": (stack.data / "api_key").read_text().strip()}
+    variables = {
+        "TUNEWRIGHT_URL": stack.server["url"],
+        "TUNEWRIGHT_API_KEY": (stack.data / "api_key").read_text().strip(),
+    }
     command = [sys.executable, "-c", code.replace("gemma-3-270m", "tiny")]
-    env = stack.environment() | reach
+    env = stack.environment() | variables
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "PeftModel.from_pretrained" in (tmp_path / "adapter/README.md").read_text()
@@ -129,11 +132,11 @@ def test_the_other_methods_train(client: Client, rows: Path, method: str) -> Non
     assert (done.adapter_id is not None) == (method == "lora")
 
 
-def test_a_job_tells_how_soon_it_trained_and_a_spare_process_takes_a_later_one(client: Client, rows: Path) -> None:
-    """The first ones may come before the standby process has loaded anything, on a busy machine even some seconds after
-    the one before."""
+def test_a_job_reports_how_soon_it_trained_and_a_later_one_uses_the_standby_process(client: Client, rows: Path) -> None:
+    """The first jobs may start before the standby process is loaded, on a busy machine even some seconds after the
+    previous job."""
     for pause in (5, 20, 60, 0):
-        job = until(client, submit(client, rows, training={"max_steps": 1}).id, "succeeded")
+        job = wait_for_state(client, submit(client, rows, training={"max_steps": 1}).id, "succeeded")
         [started] = [event.data for event in client.events(job.id) if event.type == "training_started"]
         assert 0 < started["parity_seconds"] < started["seconds_since_claimed"] < started["seconds_since_created"]
         if started["used_standby_process"]:
@@ -144,19 +147,19 @@ def test_a_job_tells_how_soon_it_trained_and_a_spare_process_takes_a_later_one(c
 
 def test_a_running_job_is_cancelled(client: Client, rows: Path) -> None:
     job = submit(client, rows, training={"max_steps": 100_000, "batch_size": 4})
-    until(client, job.id, "running")
+    wait_for_state(client, job.id, "running")
     while client.get_job(job.id).step == 0:
         time.sleep(0.2)
     began = time.monotonic()
     assert client.cancel_job(job.id).state == "cancelling"
-    until(client, job.id, "cancelled", seconds=15)
+    wait_for_state(client, job.id, "cancelled", seconds=15)
     assert time.monotonic() - began < 15
     with pytest.raises(TunewrightError) as refused:
         client.cancel_job(job.id)
     assert refused.value.code == "job_finished"
 
 
-def test_a_dataset_that_turns_out_invalid_fails_the_job_that_waited(
+def test_an_invalid_dataset_fails_the_job_that_waits_for_its_inspection(
     client: Client, stack: Stack, tmp_path: Path
 ) -> None:
     bad = tmp_path / "bad.jsonl"
@@ -174,14 +177,14 @@ def test_a_dataset_that_turns_out_invalid_fails_the_job_that_waited(
 
 
 def test_bad_rows_are_skipped_and_listed(client: Client, rows: Path, tmp_path: Path) -> None:
-    """Of a CSV file, whose rows are numbered, and of a validation dataset; both are invalid."""
+    """Skip rows of a CSV file, whose rows are numbered, and of a validation dataset; both datasets are invalid."""
     table = tmp_path / "table.csv"
     lines = [f"The cat number {n}, sat on mat {n % 3}." for n in range(1, 25)]
     lines[4], lines[6] = "ragged", "The cat number 7,"
     table.write_text("prompt,completion\n" + "\n".join(lines) + "\n")
-    judged = tmp_path / "judged.jsonl"
-    judged.write_text(rows.read_text() + '\n{"prompt": "a", "completion": 1}\n')
-    datasets = [client.upload_dataset(path).id for path in (table, judged)]
+    validation = tmp_path / "judged.jsonl"
+    validation.write_text(rows.read_text() + '\n{"prompt": "a", "completion": 1}\n')
+    datasets = [client.upload_dataset(path).id for path in (table, validation)]
     spec = {"base_model": "tiny", "dataset_id": datasets[0], "validation_dataset_id": datasets[1]}
     skip = {"action": "skip", "max_share": 0.1}
     done = client.wait(client.create_job(**spec, on_bad_rows=skip, training={"max_steps": 2}).id)
@@ -219,6 +222,6 @@ def test_deleting_a_job_deletes_its_bytes(client: Client, stack: Stack, rows: Pa
         time.sleep(0.5)
 
 
-def test_no_key_no_answer(stack: Stack) -> None:
-    answer = httpx2.get(f"{stack.reach['url']}/jobs")
+def test_a_request_without_a_key_is_unauthorized(stack: Stack) -> None:
+    answer = httpx2.get(f"{stack.server['url']}/jobs")
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")

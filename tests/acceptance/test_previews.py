@@ -1,4 +1,4 @@
-"""What is said of a dataset before a GPU is spent, through the running stack, against what a job then does."""
+"""Compares previews and overlaps of datasets with what a job then does, through the running stack."""
 
 import json
 import subprocess
@@ -13,7 +13,8 @@ from tunewright import Client
 
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[Path, Path]:
-    """Rows of which some are cut and some have nothing to learn from; and others, two of which are among them."""
+    """Write training rows, some of which are truncated or dropped, and validation rows, two of which are also training
+    rows."""
     rows = [{"prompt": f"The cat number {n} " * (1 + 3 * (n % 5)), "completion": " sat on a mat."} for n in range(40)]
     held_back = [*rows[5:7], *({"prompt": f"Dog {n}", "completion": "!"} for n in range(6))]
     paths = tmp_path / "rows.jsonl", tmp_path / "held_back.jsonl"
@@ -22,8 +23,8 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
     return paths
 
 
-def test_a_preview_says_what_a_job_does(client: Client, stack: Stack, files: tuple[Path, Path]) -> None:
-    """It is made while the job is under way; and the command line shows it."""
+def test_a_preview_agrees_with_the_job(client: Client, stack: Stack, files: tuple[Path, Path]) -> None:
+    """The preview is created while the job runs, and the command line shows it."""
     dataset, validation = (client.upload_dataset(path) for path in files)
     settings = {"max_seq_len": 40, "batch_size": 3, "seed": 5}
     given = {"base_model": "tiny", "dataset_id": dataset.id, "validation_dataset_id": validation.id}
@@ -46,9 +47,9 @@ def test_a_preview_says_what_a_job_does(client: Client, stack: Stack, files: tup
     done = client.wait(job.id)
     assert done.state == "succeeded", client.logs(job.id)
     events = {event.type: event for event in client.events(job.id)}
-    told = events["dataset_prepared"].data
+    prepared = events["dataset_prepared"].data
     same = ("num_rows", "num_dropped_rows", "num_truncated_rows", "num_tokens", "num_labelled_tokens", "chat_template")
-    assert {name: totals[name] for name in same} == {name: told[name] for name in same}
+    assert {name: totals[name] for name in same} == {name: prepared[name] for name in same}
     assert totals["steps_per_epoch"] == done.total_steps
     (decided,) = done.resolved
     assert totals["device_plan"]["micro_batch_tokens"] == decided["engine"]["micro_batch_tokens"]
@@ -62,5 +63,5 @@ def test_a_preview_says_what_a_job_does(client: Client, stack: Stack, files: tup
     assert (warned.level, warned.data["pairs"]) == ("warn", overlap.pairs)
     command = [sys.executable, "-m", "tunewright", "datasets", "overlap", dataset.id, validation.id]
     found = subprocess.run(command, cwd=files[0].parent, env=env, capture_output=True, text=True, check=False)
-    assert found.returncode == 1, "there are some"
+    assert found.returncode == 1, "the exit status reports an overlap"
     assert "validation line 1 = line 6" in found.stdout

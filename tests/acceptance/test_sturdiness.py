@@ -1,4 +1,4 @@
-"""A training process that dies, hangs, runs too long or loses its worker: real ones, under the local stack."""
+"""Tests real training processes that die, hang, run too long or lose their worker, under the local stack."""
 
 import re
 import shutil
@@ -21,18 +21,18 @@ from tunewright import Client, Job
 pytestmark = pytest.mark.ops
 
 STALL_SECONDS = 40
-"""Longer than a busy machine takes for a child's imports, during which it says nothing."""
+"""Exceeds the time of a child's imports on a busy machine, during which it sends nothing."""
 ENDLESS = 200_000
 
 
 @pytest.fixture(scope="module")
-def hurt_stack(make_stack: Callable[..., Stack]) -> Stack:
+def own_stack(make_stack: Callable[..., Stack]) -> Stack:
     return make_stack(TUNEWRIGHT_STALL_TIMEOUT_SECONDS=str(STALL_SECONDS))
 
 
 @pytest.fixture
-def client(hurt_stack: Stack) -> Iterator[Client]:
-    with hurt_stack.client() as client:
+def client(own_stack: Stack) -> Iterator[Client]:
+    with own_stack.client() as client:
         yield client
 
 
@@ -45,8 +45,8 @@ def wait_until(condition: Callable[[], Any], seconds: float = 180) -> Any:
 
 
 def find_trainer(worker: psutil.Process) -> psutil.Process:
-    """The one that trains: a standby process is started only when no job waits. Started a moment ago, it has no command
-    yet."""
+    """Return the worker's training process. A standby process starts only when no job waits. A process that has just
+    started has no command line yet."""
 
     def find() -> list[psutil.Process]:
         return [child for child in worker.children() if child.cmdline()[-1:] == ["worker.training"]]
@@ -55,12 +55,12 @@ def find_trainer(worker: psutil.Process) -> psutil.Process:
     return trainer
 
 
-def told(client: Client, job: Job, type: str) -> list[dict[str, Any]]:
+def list_event_data(client: Client, job: Job, type: str) -> list[dict[str, Any]]:
     return [event.data for event in happened(client, job.id) if event.type == type]
 
 
 def wait_for_step(client: Client, job: Job, attempt: int = 1) -> None:
-    """Until the attempt has measured one."""
+    """Wait until the attempt has reported a loss."""
 
     def measured() -> bool:
         now = client.get_job(job.id)
@@ -70,30 +70,30 @@ def wait_for_step(client: Client, job: Job, attempt: int = 1) -> None:
     wait_until(measured)
 
 
-def test_a_killed_child_is_the_jobs_own_failure_and_not_a_lost_worker(
-    hurt_stack: Stack, client: Client, tmp_path: Path
+def test_a_killed_training_process_fails_the_attempt_and_not_the_worker(
+    own_stack: Stack, client: Client, tmp_path: Path
 ) -> None:
     job = submit(client, tmp_path, steps=ENDLESS, max_retries=1)
     wait_for_step(client, job)
-    worker = find_worker(hurt_stack)
+    worker = find_worker(own_stack)
     find_trainer(worker).kill()
     wait_for_step(client, job, attempt=2)
-    [failed] = told(client, job, "attempt_failed")
+    [failed] = list_event_data(client, job, "attempt_failed")
     assert failed["reason"] == "training_process_died"
     assert "killed by signal 9. Last lines of its log:" in failed["detail"]
     find_trainer(worker).kill()
     done = client.wait(job.id)
     assert (done.state, done.failure["reason"]) == ("failed", "training_process_died")
-    assert told(client, job, "attempt_lost") == []
+    assert list_event_data(client, job, "attempt_lost") == []
     assert worker.is_running()
 
 
-def test_a_child_that_hangs_is_ended_and_the_step_and_its_rows_are_named(
-    hurt_stack: Stack, client: Client, tmp_path: Path
+def test_a_stalled_training_is_ended_and_its_step_and_rows_are_named(
+    own_stack: Stack, client: Client, tmp_path: Path
 ) -> None:
     job = submit(client, tmp_path, steps=ENDLESS, save_every=ENDLESS)
     wait_for_step(client, job)
-    trainer = find_trainer(find_worker(hurt_stack))
+    trainer = find_trainer(find_worker(own_stack))
     trainer.suspend()
     began = time.monotonic()
     done = client.wait(job.id)
@@ -103,28 +103,28 @@ def test_a_child_that_hangs_is_ended_and_the_step_and_its_rows_are_named(
     assert not trainer.is_running()
 
 
-def test_a_loss_that_is_no_number_ends_it_and_the_step_and_its_rows_are_named(
-    hurt_stack: Stack, client: Client, tiny_model: Path, tmp_path: Path
+def test_a_non_finite_loss_ends_a_training_and_its_step_and_rows_are_named(
+    own_stack: Stack, client: Client, tiny_model: Path, tmp_path: Path
 ) -> None:
-    """Of a base model one of whose weights is none."""
-    poisoned = hurt_stack.data.parent / "poisoned"
+    """Train a base model that has a NaN weight."""
+    poisoned = own_stack.data.parent / "poisoned"
     shutil.copytree(tiny_model, poisoned)
     weights = load_file(poisoned / "model.safetensors")
     weights["model.norm.weight"][0] = float("nan")
     save_file(weights, poisoned / "model.safetensors", {"format": "pt"})
     add = [sys.executable, "-m", "app.models", "add", "poisoned", "--path", str(poisoned)]
-    subprocess.run(add, cwd=ROOT, env=hurt_stack.environment(), check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(add, cwd=ROOT, env=own_stack.environment(), check=True, stdout=subprocess.DEVNULL)
     job = submit(client, tmp_path, steps=ENDLESS, base_model="poisoned")
     done = client.wait(job.id)
     assert (done.state, done.failure["reason"]) == ("failed", "non_finite_loss")
     assert re.search(r"loss at step 1 is not finite \(dataset rows \d+, \d+\)", done.failure["message"])
-    assert told(client, job, "attempt_lost") == []
+    assert list_event_data(client, job, "attempt_lost") == []
 
 
-def test_a_job_that_runs_too_long_is_ended(hurt_stack: Stack, client: Client, tmp_path: Path) -> None:
+def test_a_job_that_runs_too_long_is_ended(own_stack: Stack, client: Client, tmp_path: Path) -> None:
     job = submit(client, tmp_path, steps=ENDLESS, max_duration_seconds=25, max_retries=3)
     wait_until(lambda: client.get_job(job.id).attempt)
-    trainer = find_trainer(find_worker(hurt_stack))
+    trainer = find_trainer(find_worker(own_stack))
     done = client.wait(job.id)
     assert (done.state, done.failure["reason"]) == ("failed", "deadline_exceeded")
     assert done.attempt == 1
@@ -133,19 +133,19 @@ def test_a_job_that_runs_too_long_is_ended(hurt_stack: Stack, client: Client, tm
     assert not trainer.is_running()
 
 
-def test_a_stalled_worker_that_wakes_after_another_took_over_lets_go_at_once(
-    hurt_stack: Stack, client: Client, tmp_path: Path
+def test_a_stalled_worker_ends_its_training_when_it_wakes_after_another_claimed_the_job(
+    own_stack: Stack, client: Client, tmp_path: Path
 ) -> None:
     job = submit(client, tmp_path, steps=ENDLESS)
     wait_for_step(client, job)
-    worker = find_worker(hurt_stack)
+    worker = find_worker(own_stack)
     trainer = find_trainer(worker)
     command = [sys.executable, "-m", "celery", "-A", "worker.main", "worker", "--pool", "solo", "-Q", "training"]
     worker.suspend()
-    second = subprocess.Popen([*command, "-n", "second@%h"], cwd=ROOT, env=hurt_stack.environment())
+    second = subprocess.Popen([*command, "-n", "second@%h"], cwd=ROOT, env=own_stack.environment())
     try:
         wait_for_step(client, job, attempt=2)
-        assert trainer.is_running(), "its worker is asleep"
+        assert trainer.is_running(), "its worker is suspended"
         worker.resume()
         woke = time.monotonic()
         trainer.wait(timeout=10)
@@ -156,7 +156,7 @@ def test_a_stalled_worker_that_wakes_after_another_took_over_lets_go_at_once(
         assert client.wait(job.id).state == "cancelled"
         steps = [point.step for point in client.metrics(job.id, names=["loss"])]
         assert steps == list(range(1, len(steps) + 1)), "no gap and no repeat"
-        assert len(told(client, job, "attempt_lost")) == 1
+        assert len(list_event_data(client, job, "attempt_lost")) == 1
     finally:
         second.send_signal(signal.SIGTERM)
         second.wait(timeout=60)

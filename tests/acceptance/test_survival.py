@@ -1,4 +1,4 @@
-"""What was accepted survives: a killed worker, a drained worker, a stack that is stopped, killed and started again."""
+"""Tests that accepted jobs survive a killed worker, a drained worker, and a stack that is stopped or killed."""
 
 import json
 import os
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.ops
 
 
 @pytest.fixture(scope="module")
-def hurt_stacks(tiny_model: Path) -> Iterator[list[Stack]]:
-    """The starts of one stack that tests may hurt."""
+def own_stacks(tiny_model: Path) -> Iterator[list[Stack]]:
+    """List the starts of one stack that tests may stop and kill."""
     folder = Path(tempfile.mkdtemp(prefix="tunewright-survival-"))
     folder.chmod(0o755)
     started = [start_stack(folder / "data")]
@@ -36,18 +36,18 @@ def hurt_stacks(tiny_model: Path) -> Iterator[list[Stack]]:
 
 
 @pytest.fixture
-def start_again(hurt_stacks: list[Stack]) -> Callable[[], Stack]:
+def start_again(own_stacks: list[Stack]) -> Callable[[], Stack]:
     def start_again() -> Stack:
-        hurt_stacks.append(start_stack(hurt_stacks[-1].data))
-        return hurt_stacks[-1]
+        own_stacks.append(start_stack(own_stacks[-1].data))
+        return own_stacks[-1]
 
     return start_again
 
 
 @pytest.fixture
-def own_stack(hurt_stacks: list[Stack], start_again: Callable[[], Stack]) -> Stack:
-    """It runs, and has nothing to do."""
-    stack = hurt_stacks[-1] if hurt_stacks[-1].process.poll() is None else start_again()
+def own_stack(own_stacks: list[Stack], start_again: Callable[[], Stack]) -> Stack:
+    """Return the running stack, without unfinished jobs."""
+    stack = own_stacks[-1] if own_stacks[-1].process.poll() is None else start_again()
     with stack.client() as client:
         for job in client.list_jobs():
             if not job.is_final:
@@ -57,7 +57,7 @@ def own_stack(hurt_stacks: list[Stack], start_again: Callable[[], Stack]) -> Sta
 
 
 def upload(client: Client, folder: Path) -> str:
-    """A dataset's id."""
+    """Upload a small dataset; return its id."""
     rows = folder / "rows.jsonl"
     rows.write_text("".join(json.dumps({"prompt": f"p {n}", "completion": f" c {n}"}) + "\n" for n in range(8)))
     return client.upload_dataset(rows).id
@@ -126,14 +126,14 @@ def test_a_stopped_stack_drains_and_the_next_start_finds_and_finishes_everything
         done = client.wait(job.id)
         assert done.state == "succeeded", client.logs(job.id)
         kinds = [event.type for event in happened(client, job.id)]
-        # Drained: given back with a checkpoint of its last step, and neither lost nor failed.
+        # A drained attempt is released with a checkpoint of its last step. It is neither lost nor failed.
         assert "attempt_released" in kinds
         assert "attempt_lost" not in kinds
         steps = [point.step for point in client.metrics(job.id, names=["loss"])]
         assert steps == list(range(1, 1001))
 
 
-def test_a_killed_supervisor_costs_nothing_that_was_accepted(
+def test_a_killed_supervisor_loses_no_accepted_job(
     own_stack: Stack, start_again: Callable[[], Stack], tmp_path: Path
 ) -> None:
     with own_stack.client() as client:

@@ -1,4 +1,4 @@
-"""A job whose curve goes to every tracker, through the running stack."""
+"""Tests a job whose curve goes to every tracker, through the running stack."""
 
 import json
 import subprocess
@@ -48,9 +48,9 @@ def test_a_curve_goes_to_every_tracker(
         [run] = read_wandb(stack.data, id)
         return run
 
-    run = until_closed(mlflow_run, "FINISHED")
+    run = wait_until_closed(mlflow_run, "FINISHED")
     assert (run.curves, run.status, run.name) == (curves, "FINISHED", "mine")
-    run = until_closed(wandb_run, 0)
+    run = wait_until_closed(wandb_run, 0)
     assert (run.curves, run.status, run.name) == (curves, 0, "mine")
     assert run.config["training"]["max_steps"] == 4
     folder = client.download_artifacts(id, tmp_path / "results")
@@ -62,8 +62,9 @@ def test_a_curve_goes_to_every_tracker(
     assert not [event for event in client.events(id) if event.type == "warning_issued"]
 
 
-def until_closed(read: Callable[[], Tracked], status: object) -> Tracked:
-    """Trackers hear of a job's end once that is committed; what is still being written may end anywhere."""
+def wait_until_closed(read: Callable[[], Tracked], status: object) -> Tracked:
+    """Read a tracker once it has the status. It receives a job's end after the commit; until then its files may be
+    incomplete."""
     until = time.monotonic() + 90
     while time.monotonic() < until:
         with suppress(Exception):

@@ -1,5 +1,5 @@
-"""docs/two-machines.md without its containers: two workers that share nothing but the servers and a bucket, and a model
-that a hub gives to those with a token alone."""
+"""Tests docs/two-machines.md without containers: two workers that share only the servers and a bucket, and a gated
+model."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ STEPS = 600
 
 @pytest.fixture
 def store() -> Iterator[dict[str, str]]:
-    """An S3 server with an empty bucket: the environment that names it."""
+    """Start an S3 server with an empty bucket; return the environment variables that name it."""
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -41,14 +41,14 @@ def store() -> Iterator[dict[str, str]]:
 
 
 def bucket(url: str) -> Any:
-    """As its owner sees it."""
+    """Return the bucket with its owner's credentials."""
     known = {"aws_access_key_id": "k", "aws_secret_access_key": "s3cret", "region_name": "us-east-1"}
     return boto3.resource("s3", endpoint_url=url, **known).Bucket(BUCKET)
 
 
 @contextmanager
 def second_worker(stack: Stack, folder: Path, store: dict[str, str]) -> Iterator[psutil.Process]:
-    """Of another machine: it has the addresses of the servers and of the bucket, and folders of its own."""
+    """Start a worker as on another machine: it knows the servers and the bucket, and has its own folders."""
     own = {"TUNEWRIGHT_DATA_DIR": str(folder / "data"), "TUNEWRIGHT_CACHE_DIR": str(folder / "cache")}
     kind = {"TUNEWRIGHT_TRAINING_THREADS": "1", "TUNEWRIGHT_WORKER_LABELS": "machine=second"}
     options = ["--pool", "solo", "--queues", "training", "--hostname", "second@%h", "--loglevel", "WARNING"]
@@ -66,9 +66,9 @@ def second_worker(stack: Stack, folder: Path, store: dict[str, str]) -> Iterator
         assert process.wait(timeout=60) == 0, (folder / "log").read_text()
 
 
-def until(client: Client, job: Job, is_so: Callable[[Job], bool]) -> Job:
+def wait_until(client: Client, job: Job, condition: Callable[[Job], bool]) -> Job:
     end = time.monotonic() + 90
-    while not is_so(found := client.get_job(job.id)):
+    while not condition(found := client.get_job(job.id)):
         assert not found.is_final, client.logs(job.id)
         assert time.monotonic() < end, client.logs(job.id)
         time.sleep(0.1)
@@ -86,11 +86,11 @@ def test_a_job_moves_between_machines_that_share_a_bucket(
         stack = make_stack(**store, **hub_settings, **times)
         create_key = [sys.executable, "-m", "app.keys", "create", "--scope", "admin"]
         key = subprocess.run(create_key, cwd=ROOT, env=stack.environment(), check=True, capture_output=True, text=True)
-        with Client(stack.reach["url"], key.stdout.strip()) as admin:
+        with Client(stack.server["url"], key.stdout.strip()) as admin:
             admin.create_model("gated", hub="org/name")
             model = admin.wait_for_model("gated")
         assert (model.state, model.revision) == ("ready", COMMIT)
-    # The hub is gone from here on: whoever trains takes the model from the bucket.
+    # The hub has stopped, so workers download the model from the bucket.
     first = find_worker(stack)
     other = tmp_path / "second"
     with stack.client() as client:
@@ -99,12 +99,12 @@ def test_a_job_moves_between_machines_that_share_a_bucket(
             try:
                 wanted = {"max_steps": STEPS, "batch_size": 2, "save_every": 200}
                 job = client.create_job(base_model="gated", dataset_id=upload(client, tmp_path), training=wanted)
-                until(client, job, lambda job: job.step >= 10)
+                wait_until(client, job, lambda job: job.step >= 10)
             finally:
                 os.kill(first.pid, signal.SIGCONT)
             assert list((other / "cache" / "models").rglob("model.safetensors"))
             assert second.is_running()
-        moved = until(client, job, lambda job: job.attempt == 2 and bool(job.resolved[1:]))
+        moved = wait_until(client, job, lambda job: job.attempt == 2 and bool(job.resolved[1:]))
         done = client.wait(job.id)
         assert done.state == "succeeded", client.logs(job.id)
         assert done.step == STEPS > moved.inexact_resumes[0]["step"] >= 10

@@ -12,10 +12,10 @@ from tests.cuda_dry_run.cases import Case
 SLACK = 1.02
 """Allows another release of torch to launch a few more kernels."""
 DOCUMENT_LENGTHS = [513] * 4
-"""Are in tokens. No prediction uses a document's last token."""
+"""Lists lengths in tokens. No prediction uses a document's last token."""
 NUM_TOKENS = 2048
 WORDS = 512
-"""Is small, since the vocabulary adds nothing to a layer."""
+"""Counts the words of a small vocabulary. The vocabulary adds nothing to a layer."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Bar:
     case: Case
     launches: int
     bytes_kept: int
-    """Is per token."""
+    """Counts the bytes per token."""
 
     def __str__(self) -> str:
         return f"{self.model}: {self.case}"

@@ -9,7 +9,7 @@ FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi", "gp
 METHODS = ("qlora", "lora", "full")
 DTYPES = ("bfloat16", "float16", "float32")
 CAPABILITIES = ((7, 5), (8, 6), (9, 0))
-"""Are Turing, Ampere and Hopper: the oldest GPUs that the libraries have kernels for, and two on which attention
+"""Lists Turing, the oldest GPUs that the libraries have kernels for, and Ampere and Hopper, on which attention
 differs."""
 
 Pair = tuple[tuple[str, object], ...]
@@ -25,7 +25,7 @@ class Case:
     dora: bool
     dropout: bool
     plain: bool
-    """Says whether the case runs without fast paths, as a training does when none passes the parity check."""
+    """Is true if the case runs without fast paths, as a training does when none passes the parity check."""
     capability: tuple[int, int]
 
     def __str__(self) -> str:

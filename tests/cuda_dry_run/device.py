@@ -24,7 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 ENGINE = "/worker/training/"
 LAUNCHES_NOTHING = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view")
 ANSWERS = {torch.bool: True, torch.int64: 1}
-"""Holds the device's answer when a number is read from it; 1.0 otherwise."""
+"""Maps a type to the number that is read from the device. For other types it is 1.0."""
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Held:
     storage: StorageWeakRef
     device: str
     dtype: str
-    """Is torch's name, without its `torch.`"""
+    """Is torch's name for the type, without the prefix `torch.`"""
     num_bytes: int
     operation: str
 

@@ -25,7 +25,7 @@ generator's state."""
 class Fault:
     case: str
     kind: str
-    """Is error, gradient, kept or waits; for a bar it is launches or bytes_kept."""
+    """Is error, gradient, kept or waits. For a bar it can also be launches or bytes_kept."""
     message: str
 
 
@@ -36,7 +36,7 @@ class Cost:
     bar: str
     launches: int
     bytes_kept: int
-    """Is per token."""
+    """Counts the bytes per token."""
 
     def __str__(self) -> str:
         return f"{self.bar}: {self.launches:,} launches per layer, {self.bytes_kept:,} bytes kept per token and layer"

@@ -1,6 +1,6 @@
 """`python -m tests.extras [NAME…]` installs each extra alone into a clean environment, without this checkout on its
-path, and starts what the extra is for. The other targets of the Makefile run on `demo` and `dev`, and `bench` is `demo`
-with its peers."""
+path, and starts the parts that need it. The other targets of the Makefile use `demo` and `dev`; `bench` is `demo` with
+the libraries that the benchmarks compare with."""
 
 import os
 import subprocess

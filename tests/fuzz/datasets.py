@@ -91,15 +91,15 @@ def make_rows(rng: random.Random) -> Iterator[Any]:
         yield row
 
 
-def word(rng: random.Random) -> Any:
+def choose_text(rng: random.Random) -> Any:
     return rng.choice(TEXTS[: 4 if rng.random() < 0.8 else None]) if rng.random() > 0.01 else rng.choice(ODD)
 
 
-def turns(rng: random.Random, by: str, text: str, roles: tuple[str, ...]) -> list[Any]:
+def make_turns(rng: random.Random, by: str, text: str, roles: tuple[str, ...]) -> list[Any]:
     conversation: list[Any] = []
     for number in range(rng.choice((0, 1, 2, 2, 2, 2, 2, 2, 3, 4, 4))):
         role: Any = roles[number % 2] if rng.random() < 0.85 else rng.choice((*roles, "system", "robot", None))
-        turn = {by: role, text: word(rng)}
+        turn = {by: role, text: choose_text(rng)}
         if rng.random() < 0.1:
             turn[rng.choice(("weight", "name", "tool_calls", "tool_call_id", "what"))] = rng.choice((*ODD, *CALLS))
         conversation.append(turn if rng.random() > 0.02 else rng.choice(ODD))
@@ -113,17 +113,21 @@ CALLS: Final = (
 )
 Maker = Callable[[random.Random], dict[str, Any]]
 MAKERS: Final[tuple[Maker, ...]] = (
-    lambda rng: {"messages": turns(rng, "role", "content", ("user", "assistant", "tool"))},
-    lambda rng: {"conversations": turns(rng, "from", "value", ("human", "gpt", "function_call", "observation"))},
-    lambda rng: {"prompt": word(rng), "completion": word(rng)},
-    lambda rng: {"instruction": word(rng), "input": word(rng), "output": word(rng)},
-    lambda rng: {"instruction": word(rng), "output": word(rng), "history": rng.choice(([["a", "b"]], *ODD))},
-    lambda rng: {"text": word(rng)},
-    lambda rng: {"prompt": word(rng), "chosen": word(rng), "rejected": word(rng)},
+    lambda rng: {"messages": make_turns(rng, "role", "content", ("user", "assistant", "tool"))},
+    lambda rng: {"conversations": make_turns(rng, "from", "value", ("human", "gpt", "function_call", "observation"))},
+    lambda rng: {"prompt": choose_text(rng), "completion": choose_text(rng)},
+    lambda rng: {"instruction": choose_text(rng), "input": choose_text(rng), "output": choose_text(rng)},
     lambda rng: {
-        "input": rng.choice(({"messages": turns(rng, "role", "content", ("user", "assistant"))}, *ODD)),
-        "preferred_output": turns(rng, "role", "content", ("assistant", "user")),
-        "non_preferred_output": turns(rng, "role", "content", ("assistant", "user")),
+        "instruction": choose_text(rng),
+        "output": choose_text(rng),
+        "history": rng.choice(([["a", "b"]], *ODD)),
+    },
+    lambda rng: {"text": choose_text(rng)},
+    lambda rng: {"prompt": choose_text(rng), "chosen": choose_text(rng), "rejected": choose_text(rng)},
+    lambda rng: {
+        "input": rng.choice(({"messages": make_turns(rng, "role", "content", ("user", "assistant"))}, *ODD)),
+        "preferred_output": make_turns(rng, "role", "content", ("assistant", "user")),
+        "non_preferred_output": make_turns(rng, "role", "content", ("assistant", "user")),
     },
 )
 

@@ -81,14 +81,14 @@ def check_face(server: Server, face: Face, supply: Supply, folder: Path, effort:
     """Run Schemathesis against a face; return its results in numbers. Its output is in two logs in the folder."""
     document = httpx2.get(server.url + face.document).json()
     settings = configure(face.rules, document, supply, folder / f"{face.name}.toml")
-    asked = ["--config-file", str(settings), "run", f"{server.url}{face.document}", "--seed", str(seed)]
-    asked += ["--header", f"Authorization: Bearer {server.key}"]
-    asked += ["--include-path-regex", face.paths, "--exclude-checks", ",".join((UNCHECKED, *face.unchecked))]
-    asked += ["--exclude-path", SLOW] if SLOW in document["paths"] else []
+    arguments = ["--config-file", str(settings), "run", f"{server.url}{face.document}", "--seed", str(seed)]
+    arguments += ["--header", f"Authorization: Bearer {server.key}"]
+    arguments += ["--include-path-regex", face.paths, "--exclude-checks", ",".join((UNCHECKED, *face.unchecked))]
+    arguments += ["--exclude-path", SLOW] if SLOW in document["paths"] else []
     alone = ["--phases", ",".join(effort.phases), "--max-examples", str(effort.examples)]
     linked = ["--phases", "stateful", "--max-time", str(effort.seconds)]
     ran = [
-        run_schemathesis([*asked, *more], folder / f"{face.name}-{name}")
+        run_schemathesis([*arguments, *more], folder / f"{face.name}-{name}")
         for name, more in (("requests", alone), ("links", linked))
     ]
     return {"face": face.name} | summarize(document, ran, face.paths)
@@ -100,18 +100,18 @@ class Ran(NamedTuple):
     counted: dict[str, dict[str, Any]]
 
 
-def run_schemathesis(asked: Sequence[str], place: Path) -> Ran:
-    """Run Schemathesis and write its output to `place` with the suffix `.log`."""
-    counted, log = place.with_suffix(".json"), place.with_suffix(".log")
+def run_schemathesis(arguments: Sequence[str], log_stem: Path) -> Ran:
+    """Run Schemathesis and write its output to `log_stem` with the suffix `.log`."""
+    counted, log = log_stem.with_suffix(".json"), log_stem.with_suffix(".log")
     counted.unlink(missing_ok=True)
     command = [
-        str(Path(sys.executable).with_name("st")), *asked, "--checks", "all",
+        str(Path(sys.executable).with_name("st")), *arguments, "--checks", "all",
         "--continue-on-failure", "--request-timeout", "60", "--generation-database", "none", "--no-color",
     ]  # fmt: skip
     environment = os.environ | {"SCHEMATHESIS_HOOKS": hooks.__file__, hooks.TALLY: str(counted)}
     with log.open("w", encoding="utf-8") as lines:
         exit = subprocess.run(
-            command, cwd=place.parent, env=environment, stdout=lines, stderr=subprocess.STDOUT
+            command, cwd=log_stem.parent, env=environment, stdout=lines, stderr=subprocess.STDOUT
         ).returncode
     output = log.read_text(encoding="utf-8")
     assert counted.exists(), output
@@ -125,8 +125,8 @@ def summarize(document: Mapping[str, Any], ran: Sequence[Ran], paths: str) -> di
         for name, found in each.counted["statuses"].items():
             statuses[name].update(found)
             totals.update(found)
-    asked = {path: ways for path, ways in document["paths"].items() if path != SLOW and re.search(paths, path)}
-    names = [f"{method.upper()} {path}" for path, ways in asked.items() for method in ways]
+    paths_asked = {path: ways for path, ways in document["paths"].items() if path != SLOW and re.search(paths, path)}
+    names = [f"{method.upper()} {path}" for path, ways in paths_asked.items() for method in ways]
     known = [int(found[2]) for each in ran if (found := LINKS.search(each.output))]
     generated = [count for each in ran for count in COUNTED.findall(each.output)[-1:]]
     return {
@@ -163,7 +163,7 @@ def check(faces: Sequence[Face], effort: Effort, seed: int, reports: Path) -> li
             with Receiver().serving() as receiver:
                 found = []
                 for face in faces:
-                    server = Server(stack.reach["url"], find_key(stack, face))
+                    server = Server(stack.server["url"], find_key(stack, face))
                     with server.connect() as http:
                         supply = supply_face(http, face, receiver.url)
                     found.append(check_face(server, face, supply, reports, effort, seed))

@@ -24,7 +24,7 @@ def check_uploads(seeds: Sequence[int], scratch: Path) -> dict[int, int]:
         try:
             key = (stack.data / "api_key").read_text().strip()
             with httpx2.Client(
-                base_url=stack.reach["url"], headers={"Authorization": f"Bearer {key}"}, timeout=60
+                base_url=stack.server["url"], headers={"Authorization": f"Bearer {key}"}, timeout=60
             ) as http:
                 ids = {}
                 for seed in seeds:

@@ -114,7 +114,7 @@ AMPERE = pytest.mark.skipif(
     torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0), reason="older than Ampere"
 )
 LONG = [1200, 61, 1000]
-"""Are in tokens. Kernels split documents of more than a few hundred tokens, and add up the parts."""
+"""Lists lengths in tokens. Kernels split documents of more than a few hundred tokens and add up the parts."""
 
 
 @AMPERE
@@ -140,7 +140,7 @@ def test_variable_length_attention_equals_the_plain_one(
 @pytest.mark.parametrize("window", [None, 16])
 def test_long_documents_give_the_same_bits_each_time(window: int | None) -> None:
     leaves, dim = attention_inputs(LONG, kv_heads=2, groups=2)
-    torch.use_deterministic_algorithms(True, warn_only=True)  # as a training sets it
+    torch.use_deterministic_algorithms(True, warn_only=True)  # as in a training
     try:
         pull = torch.randn(sum(LONG), 4, dim, device=DEVICE, dtype=torch.bfloat16)
         first, *others = [
@@ -155,11 +155,11 @@ def test_long_documents_give_the_same_bits_each_time(window: int | None) -> None
 @pytest.mark.parametrize("method", ["qlora", "lora", "full"])
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3"])
 def test_no_layer_waits_for_the_device(family: str, method: str, tmp_path: Path) -> None:
-    """Check with the driver what `tests.cuda_dry_run` finds without a GPU."""
+    """Check with the driver what `tests.cuda_dry_run` checks without a GPU."""
     run = prepare(request_for(tmp_path, family, method, resolved=plan("bfloat16", 4096)), Recorder())
     token_ids = torch.arange(sum(LONG), device=DEVICE)[None] % 500
     positions = torch.cat([torch.arange(length, device=DEVICE) for length in LONG])[None]
-    run.model.hidden_states(token_ids, positions, LONG).float().sum().backward()  # builds what is built once
+    run.model.hidden_states(token_ids, positions, LONG).float().sum().backward()  # builds what is reused later
     torch.cuda.set_sync_debug_mode("error")
     try:
         run.model.hidden_states(token_ids, positions, LONG).float().sum().backward()

@@ -1,4 +1,4 @@
-"""OpenAI's own client against the stack. Every answer is held to OpenAI's models: `tests/fixtures/openai_client.py`."""
+"""Provides OpenAI's own client. `tests/fixtures/openai_client.py` checks each answer against OpenAI's models."""
 
 import json
 import time
@@ -23,19 +23,19 @@ def api_key(stack: Stack) -> str:
 
 @pytest.fixture(scope="session")
 def sdk(stack: Stack, api_key: str) -> Iterator[OpenAI]:
-    with openai_client(stack.reach["url"], api_key) as client:
+    with openai_client(stack.server["url"], api_key) as client:
         yield client
 
 
 @pytest.fixture
 def async_sdk(stack: Stack, api_key: str) -> AsyncOpenAI:
-    """To be used, and closed, within one event loop: `async with async_sdk`."""
-    return async_openai_client(stack.reach["url"], api_key)
+    """Create a client to be used and closed in one event loop: `async with async_sdk`."""
+    return async_openai_client(stack.server["url"], api_key)
 
 
 @pytest.fixture(scope="session")
 def wait(sdk: OpenAI) -> Callable[..., Any]:
-    """The job, once it has one of these statuses."""
+    """Return a function that waits until a job has one of the statuses, and returns the job."""
 
     def wait(job_id: str, *statuses: str) -> Any:
         wanted, until = statuses or ("succeeded",), time.monotonic() + 90
@@ -50,7 +50,7 @@ def wait(sdk: OpenAI) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def trained(sdk: OpenAI, wait: Callable[..., Any]) -> Any:
-    """A job that has succeeded; every third step of it is evaluated and kept."""
+    """Return a job that has succeeded. Every third step was evaluated and saved."""
     job = sdk.fine_tuning.jobs.create(
         model="tiny",
         training_file=upload(sdk, chats()),
@@ -66,7 +66,7 @@ def trained(sdk: OpenAI, wait: Callable[..., Any]) -> Any:
 
 
 def chats(num_rows: int = 24) -> bytes:
-    """A file of conversations, as OpenAI has them."""
+    """Return a file of conversations in OpenAI's format."""
     return _lines(
         {
             "messages": [
@@ -94,7 +94,7 @@ def _lines(rows: Iterator[dict[str, Any]]) -> bytes:
 
 
 def upload(sdk: OpenAI, content: bytes, name: str = "tickets.jsonl") -> str:
-    """The id of a file that was inspected and can be trained on."""
+    """Upload a file and wait until it is processed; return its id."""
     sent = sdk.files.create(file=(name, content), purpose="fine-tune")
     processed = sdk.files.wait_for_processing(sent.id, poll_interval=0.1)
     assert processed.status == "processed", processed.status_details

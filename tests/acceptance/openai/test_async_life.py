@@ -1,4 +1,4 @@
-"""The life of jobs as OpenAI's asynchronous client leads it: paused, resumed, cancelled, and what they leave."""
+"""Tests jobs with OpenAI's asynchronous client: pausing, resuming, cancelling, and results."""
 
 import asyncio
 import hashlib
@@ -16,33 +16,33 @@ STEPS = 1000
 
 
 def test_a_job_is_paused_while_another_is_cancelled_and_succeeds(async_sdk: AsyncOpenAI, client: Client) -> None:
-    asyncio.run(live(async_sdk, client))
+    asyncio.run(run_jobs(async_sdk, client))
 
 
-async def live(async_sdk: AsyncOpenAI, client: Client) -> None:
+async def run_jobs(async_sdk: AsyncOpenAI, client: Client) -> None:
     async with async_sdk as sdk:
         jobs = sdk.fine_tuning.jobs
         file_id = await upload(sdk)
         job = await create(sdk, file_id, STEPS)
-        await until(sdk, job.id, "running")
-        await until_measured(sdk, job.id)
+        await wait_for_status(sdk, job.id, "running")
+        await wait_for_metrics(sdk, job.id)
         assert (await jobs.pause(job.id)).status in ("pausing", "paused")
-        await until(sdk, job.id, "paused")
+        await wait_for_status(sdk, job.id, "paused")
         other = await create(sdk, file_id, 100_000)
-        await until(sdk, other.id, "running")
+        await wait_for_status(sdk, other.id, "running")
         with pytest.raises(openai.ConflictError) as in_use:
             await sdk.files.delete(file_id)
         assert (in_use.value.code, in_use.value.param) == ("dataset_in_use", "file_id")
         assert (await jobs.cancel(other.id)).status == "cancelled"
         assert (await jobs.resume(job.id)).status == "queued"
-        done = await until(sdk, job.id, "succeeded")
+        done = await wait_for_status(sdk, job.id, "succeeded")
         assert client.wait(other.id).state == "cancelled"
         assert client.get_job(job.id).attempt == 2
         assert [each.id async for each in jobs.list(limit=1, metadata={"kind": "async"})] == [other.id, job.id]
 
-        await look_back(sdk, done)
-        await look_at_results(sdk, client, done)
-        await clear_away(sdk, done)
+        await check_events_and_checkpoints(sdk, done)
+        await check_results(sdk, client, done)
+        await delete_model_and_files(sdk, done)
 
 
 async def upload(sdk: AsyncOpenAI) -> str:
@@ -63,7 +63,7 @@ async def create(sdk: AsyncOpenAI, file_id: str, steps: int) -> Any:
     )
 
 
-async def until(sdk: AsyncOpenAI, job_id: str, status: str) -> Any:
+async def wait_for_status(sdk: AsyncOpenAI, job_id: str, status: str) -> Any:
     end = time.monotonic() + 90
     while (job := await sdk.fine_tuning.jobs.retrieve(job_id)).status != status:
         assert job.status not in ENDED, job
@@ -72,25 +72,25 @@ async def until(sdk: AsyncOpenAI, job_id: str, status: str) -> Any:
     return job
 
 
-async def until_measured(sdk: AsyncOpenAI, job_id: str) -> None:
+async def wait_for_metrics(sdk: AsyncOpenAI, job_id: str) -> None:
     end = time.monotonic() + 90
     while not any(event.type == "metrics" for event in (await sdk.fine_tuning.jobs.list_events(job_id)).data):
         assert time.monotonic() < end
         await asyncio.sleep(0.05)
 
 
-async def look_back(sdk: AsyncOpenAI, job: Any) -> None:
+async def check_events_and_checkpoints(sdk: AsyncOpenAI, job: Any) -> None:
     events = [event async for event in sdk.fine_tuning.jobs.list_events(job.id, limit=100)]
     measured = {event.data["step"] for event in events if event.type == "metrics"}
     assert measured == set(range(1, STEPS + 1))
-    told = [event.data["event"] for event in events if event.type == "message"]
-    assert {"job_created", "pause_requested", "job_paused", "job_resumed", "job_succeeded"} <= set(told)
+    types = [event.data["event"] for event in events if event.type == "message"]
+    assert {"job_created", "pause_requested", "job_paused", "job_resumed", "job_succeeded"} <= set(types)
     checkpoints = [each async for each in sdk.fine_tuning.jobs.checkpoints.list(job.id, limit=1)]
     assert max(each.step_number for each in checkpoints) >= 200
     assert all(each.fine_tuning_job_id == job.id for each in checkpoints)
 
 
-async def look_at_results(sdk: AsyncOpenAI, client: Client, job: Any) -> None:
+async def check_results(sdk: AsyncOpenAI, client: Client, job: Any) -> None:
     artifacts = {artifact.id: artifact for artifact in client.artifacts(job.id)}
     for id in job.result_files:
         digest = hashlib.sha256()
@@ -100,15 +100,15 @@ async def look_at_results(sdk: AsyncOpenAI, client: Client, job: Any) -> None:
         assert digest.hexdigest() == artifacts[id].sha256
 
 
-async def clear_away(sdk: AsyncOpenAI, job: Any) -> None:
-    """The adapter's archive goes with the model."""
+async def delete_model_and_files(sdk: AsyncOpenAI, job: Any) -> None:
+    """Delete the model and the training file. The adapter's archive is deleted with the model."""
     assert (await sdk.models.retrieve(job.fine_tuned_model)).id == job.fine_tuned_model
     assert (await sdk.models.delete(job.fine_tuned_model)).deleted
     assert (await sdk.files.delete(job.training_file)).deleted
     for id in (job.training_file, job.result_files[1]):
-        with pytest.raises(openai.NotFoundError) as gone:
+        with pytest.raises(openai.NotFoundError) as not_found:
             await sdk.files.retrieve(id)
-        assert (gone.value.code, gone.value.param) == ("file_not_found", "file_id")
-    with pytest.raises(openai.NotFoundError) as gone:
+        assert (not_found.value.code, not_found.value.param) == ("file_not_found", "file_id")
+    with pytest.raises(openai.NotFoundError) as not_found:
         await sdk.models.retrieve(job.fine_tuned_model)
-    assert gone.value.code == "model_not_found"
+    assert not_found.value.code == "model_not_found"

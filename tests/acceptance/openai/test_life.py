@@ -1,4 +1,4 @@
-"""The life of a job as OpenAI's own client leads it: a file, a training, and what it has made."""
+"""Tests a job with OpenAI's own client: a file, a training, and its results."""
 
 import csv
 import hashlib
@@ -15,10 +15,10 @@ from tests.acceptance.openai.conftest import chats
 from tunewright import Client
 
 STEPS = list(range(1, 10))
-"""Three epochs of 24 rows, eight a step."""
+"""Lists the steps of three epochs of 24 rows, eight a step."""
 
 
-def test_auto_is_told_in_numbers(trained: Any, client: Client) -> None:
+def test_auto_is_resolved_to_numbers(trained: Any, client: Client) -> None:
     resolved = {"n_epochs": 3, "batch_size": 8, "learning_rate_multiplier": 1.0}
     assert trained.hyperparameters.model_dump(exclude_none=True) == resolved
     assert trained.method.supervised.hyperparameters.model_dump(exclude_none=True) == resolved
@@ -32,18 +32,19 @@ def test_auto_is_told_in_numbers(trained: Any, client: Client) -> None:
     assert [each["training"]["learning_rate"] for each in trained.tunewright["resolved"]] == [2e-4]
 
 
-def test_events_tell_what_happened_and_what_was_measured(sdk: OpenAI, trained: Any, client: Client) -> None:
+def test_events_report_messages_and_metrics(sdk: OpenAI, trained: Any, client: Client) -> None:
     events = list(sdk.fine_tuning.jobs.list_events(trained.id, limit=5))
     assert len({event.id for event in events}) == len(events)
-    told = [event for event in reversed(events) if event.type == "message"]
-    assert [event.message for event in told] == [event.message for event in client.events(trained.id)]
+    messages = [event for event in reversed(events) if event.type == "message"]
+    assert [event.message for event in messages] == [event.message for event in client.events(trained.id)]
     points = [event.data for event in reversed(events) if event.type == "metrics"]
     assert [point["step"] for point in points if "train_loss" in point] == STEPS
     assert [point["step"] for point in points if "valid_loss" in point] == [3, 6, 9]
 
 
-def test_checkpoints_are_compared_by_what_was_measured(sdk: OpenAI, trained: Any, client: Client) -> None:
-    """The last step has none, since the result follows at once; one that waits to be stored gives way to the next."""
+def test_checkpoints_have_metrics(sdk: OpenAI, trained: Any, client: Client) -> None:
+    """The last step has no checkpoint, since the result follows at once. A checkpoint that waits to be stored is
+    replaced by the next one."""
     checkpoints = list(sdk.fine_tuning.jobs.checkpoints.list(trained.id, limit=1))
     assert [each.step_number for each in checkpoints] in ([6, 3], [6])
     for theirs, ours in zip(checkpoints, client.checkpoints(trained.id), strict=True):
@@ -73,7 +74,7 @@ def test_results_are_files(sdk: OpenAI, trained: Any, client: Client) -> None:
         assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"} <= set(tar.getnames())
 
 
-def test_what_one_side_makes_the_other_sees(sdk: OpenAI, client: Client, trained: Any, tmp_path: Path) -> None:
+def test_both_faces_show_the_same_files_and_jobs(sdk: OpenAI, client: Client, trained: Any, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_bytes(chats())
     dataset = client.wait_for_dataset(client.upload_dataset(tmp_path / "rows.jsonl").id)
     file = sdk.files.retrieve(dataset.id)
@@ -94,7 +95,7 @@ def test_what_one_side_makes_the_other_sees(sdk: OpenAI, client: Client, trained
         sdk.fine_tuning.jobs.cancel(job.id)
     assert (final.value.code, final.value.param) == ("job_finished", "fine_tuning_job_id")
     assert sdk.files.delete(file.id).deleted
-    with pytest.raises(openai.NotFoundError) as gone:
+    with pytest.raises(openai.NotFoundError) as not_found:
         sdk.files.retrieve(file.id)
-    assert (gone.value.code, gone.value.param) == ("file_not_found", "file_id")
+    assert (not_found.value.code, not_found.value.param) == ("file_not_found", "file_id")
     assert dataset.id not in {each.id for each in client.list_datasets()}

@@ -1,4 +1,4 @@
-"""The example of "Coming from OpenAI", word for word but for the address, the key and the model."""
+"""Runs the example of docs/openai.md, in which only the address, the key and the model are replaced."""
 
 import re
 import subprocess
@@ -10,12 +10,12 @@ from tests.acceptance.conftest import ROOT, Stack
 from tests.acceptance.openai.conftest import chats
 
 
-def test_the_example_works_as_it_stands(stack: Stack, api_key: str, tmp_path: Path) -> None:
+def test_the_example_works(stack: Stack, api_key: str, tmp_path: Path) -> None:
     (tmp_path / "tickets.jsonl").write_bytes(chats())
     code = re.findall(r"```python\n(.*?)```", (ROOT / "docs/openai.md").read_text(), re.S)[0]
-    for told, ours in (("http://127.0.0.1:8400", stack.reach["url"]), ("tw_…", api_key), ("gemma-3-270m", "tiny")):
-        assert told in code
-        code = code.replace(told, ours)
+    for shown, actual in (("http://127.0.0.1:8400", stack.server["url"]), ("tw_…", api_key), ("gemma-3-270m", "tiny")):
+        assert shown in code
+        code = code.replace(shown, actual)
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""What goes on from a job's checkpoint, or from its result, by OpenAI's own client."""
+"""Tests jobs that start from another job's checkpoint or result, with OpenAI's own client."""
 
 import csv
 import io
@@ -17,15 +17,16 @@ from transformers import AutoModelForCausalLM
 from tests.acceptance.openai.conftest import preferences, upload
 from tunewright import Client
 
-NO_RATE = 1e-9
-"""So low a learning rate that weights stay what they were."""
+NEGLIGIBLE_RATE = 1e-9
+"""Multiplies the learning rate so that the weights stay the same."""
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-def test_a_checkpoint_is_downloaded_and_trained_on_from(
+def test_a_checkpoint_is_downloaded_and_a_job_starts_from_it(
     sdk: OpenAI, trained: Any, client: Client, wait: Callable[..., Any], tiny_model: Path, tmp_path: Path
 ) -> None:
-    """By its name. At no rate the new adapter is the checkpoint's; plain PEFT loads that."""
+    """The job names the checkpoint as its model. At a negligible learning rate, the new adapter equals the checkpoint,
+    which plain PEFT loads."""
     last = sdk.fine_tuning.jobs.checkpoints.list(trained.id).data[0]
     start = client.download_checkpoint(trained.id, last.id, tmp_path / "checkpoint")
     base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
@@ -33,8 +34,8 @@ def test_a_checkpoint_is_downloaded_and_trained_on_from(
     plain = base(tokens).logits
     assert not torch.equal(PeftModel.from_pretrained(base, start)(tokens).logits, plain)
 
-    job = further(sdk, trained, last.fine_tuned_model_checkpoint)
-    assert job.hyperparameters.learning_rate_multiplier == NO_RATE
+    job = create_job_from(sdk, trained, last.fine_tuned_model_checkpoint)
+    assert job.hyperparameters.learning_rate_multiplier == NEGLIGIBLE_RATE
     done = wait(job.id)
     assert (done.model, done.tunewright["spec"]["base_model"]) == (last.fine_tuned_model_checkpoint, "tiny")
     made = client.download_adapter(done.tunewright["adapter_id"], tmp_path / "made")
@@ -44,7 +45,7 @@ def test_a_checkpoint_is_downloaded_and_trained_on_from(
 def test_preferences_are_learned_by_a_fine_tuned_model(
     sdk: OpenAI, trained: Any, client: Client, wait: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """The reference is the model that it goes on from, so that the margins begin at nothing."""
+    """The reference is the model from which the job starts, so the margins start at zero."""
     given = {"beta": 0.2, "n_epochs": 2, "batch_size": 4, "learning_rate_multiplier": 50}
     job = sdk.fine_tuning.jobs.create(
         model=trained.fine_tuned_model,
@@ -67,18 +68,20 @@ def test_preferences_are_learned_by_a_fine_tuned_model(
     assert [int(row["step"]) for row in csv.DictReader(io.StringIO(table))] == [1, 2, 3, 4, 5, 6]
     adapters = (trained.tunewright["adapter_id"], done.tunewright["adapter_id"])
     start, made = (client.download_adapter(id, tmp_path / id) for id in adapters)
-    assert 1e-5 < distance(made, start) < 6 * 50 * 2e-5 * 2, "so far six steps lead, and a new adapter is further off"
+    assert 1e-5 < distance(made, start) < 6 * 50 * 2e-5 * 2, (
+        "six steps change the weights within this limit; a new adapter would differ more"
+    )
 
     assert {trained.fine_tuned_model, done.fine_tuned_model, "tiny"} <= {model.id for model in sdk.models.list()}
     assert sdk.models.delete(done.fine_tuned_model).deleted
-    for gone in (sdk.models.retrieve, sdk.models.delete):
+    for request in (sdk.models.retrieve, sdk.models.delete):
         with pytest.raises(openai.NotFoundError) as caught:
-            gone(done.fine_tuned_model)
+            request(done.fine_tuned_model)
         assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
     assert sdk.fine_tuning.jobs.retrieve(done.id).status == "succeeded", "the job stays"
 
 
-def test_each_method_wants_rows_of_its_own(sdk: OpenAI, trained: Any) -> None:
+def test_each_method_requires_rows_of_its_format(sdk: OpenAI, trained: Any) -> None:
     for method, rows, code in (
         ("dpo", trained.training_file, "not_preference_dataset"),
         ("supervised", upload(sdk, preferences(4)), "preference_dataset"),
@@ -88,24 +91,24 @@ def test_each_method_wants_rows_of_its_own(sdk: OpenAI, trained: Any) -> None:
         assert (caught.value.code, caught.value.param) == (code, "training_file")
 
 
-def test_what_the_body_says_twice_and_differently_is_refused(sdk: OpenAI, trained: Any) -> None:
+def test_a_field_given_twice_with_different_values_is_refused(sdk: OpenAI, trained: Any) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
-        further(sdk, trained, trained.fine_tuned_model, init_from="adp-" + "0" * 24)
+        create_job_from(sdk, trained, trained.fine_tuned_model, init_from="adp-" + "0" * 24)
     assert (caught.value.code, caught.value.param) == ("duplicate_field", "tunewright.init_from")
 
 
-def further(sdk: OpenAI, trained: Any, model: str, **spec: Any) -> Any:
-    """A job of one step on the rows of another, at no rate."""
+def create_job_from(sdk: OpenAI, trained: Any, model: str, **spec: Any) -> Any:
+    """Create a job of one step on another job's rows, at a negligible learning rate."""
     return sdk.fine_tuning.jobs.create(
         model=model,
         training_file=trained.training_file,
-        hyperparameters={"learning_rate_multiplier": NO_RATE},
+        hyperparameters={"learning_rate_multiplier": NEGLIGIBLE_RATE},
         extra_body={"tunewright": {"method": "lora", "training": {"max_steps": 1}} | spec},
     )
 
 
 def distance(one: Path, other: Path) -> float:
-    """The largest between two adapters' weights."""
+    """Return the largest difference between the weights of two adapters."""
     first, second = (load_file(folder / "adapter_model.safetensors") for folder in (one, other))
     assert first.keys() == second.keys()
     return max(float((first[name] - second[name]).abs().max()) for name in first)

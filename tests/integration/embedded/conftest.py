@@ -16,16 +16,17 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def place() -> Iterator[Path]:
-    """A temporary folder that a system user can enter, too; pytest's own are closed to the one that root's
-    PostgreSQL runs as."""
+def public_folder() -> Iterator[Path]:
+    """Create a temporary folder that other users can enter. pytest's own folders are closed to the user that PostgreSQL
+    runs as under root."""
     with open_temporary_folder() as folder:
         yield folder
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Path]:
-    """A data folder whose PostgreSQL has run before: most tests need no new cluster, which takes seconds to make."""
+    """Create a data folder in which PostgreSQL has run before. A new cluster takes seconds, and most tests need
+    none."""
     with open_temporary_folder() as folder:
         with embedded_postgres(folder, durable=False):
             pass
@@ -43,15 +44,16 @@ def open_temporary_folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def deep(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A path too long for a socket, and with characters that a connection URL gives a meaning."""
-    monkeypatch.setattr("app.local.folder.short_temporary_folder", lambda: place)
-    return place / ("deep/" * 20) / "it's, a 100% two"
+def long_path(public_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a path that is too long for a socket and contains characters that are special in connection URLs."""
+    monkeypatch.setattr("app.local.folder.short_temporary_folder", lambda: public_folder)
+    return public_folder / ("deep/" * 20) / "it's, a 100% two"
 
 
 @pytest.fixture
 def spawn() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts Python with these arguments; what it prints can be read line by line. Killed at the end of the test."""
+    """Return a function that starts Python with the arguments and pipes for its output. The process is killed at the
+    end of the test."""
     with contextlib.ExitStack() as started:
 
         def start(*arguments: str, prefix: tuple[str, ...] = (), **environment: str) -> subprocess.Popen[str]:
@@ -76,7 +78,7 @@ def eventually() -> Callable[..., None]:
     def wait(condition: Callable[[], object], seconds: float = 20) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < deadline, "it did not come true in time"
+            assert time.monotonic() < deadline, "the condition did not become true in time"
             time.sleep(0.05)
 
     return wait

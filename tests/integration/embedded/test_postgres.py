@@ -31,12 +31,12 @@ def scalar(url: str, statement: str) -> object:
         return result.scalar() if result.returns_rows else None
 
 
-def count(url: str) -> object:
+def count_rows(url: str) -> object:
     return scalar(url, "SELECT count(*) FROM kept")
 
 
-def test_data_survives_a_restart_and_parents_keep_their_modes(place: Path) -> None:
-    parent = place / "parent"
+def test_data_survives_a_restart_and_the_parent_folder_keeps_its_mode(public_folder: Path) -> None:
+    parent = public_folder / "parent"
     parent.mkdir()
     parent.chmod(0o711 if os.geteuid() == 0 else 0o700)
     before = parent.stat().st_mode
@@ -47,11 +47,11 @@ def test_data_survives_a_restart_and_parents_keep_their_modes(place: Path) -> No
         assert scalar(url, "SHOW server_encoding") == "UTF8"
     assert orphans.find_processes(parent / "data/postgres", "postgres") == []
     with embedded_postgres(parent / "data", durable=False) as url:
-        assert count(url) == 1
+        assert count_rows(url) == 1
     assert parent.stat().st_mode == before
 
 
-def test_it_is_closed_to_the_network_and_its_sockets_to_others(cluster: Path) -> None:
+def test_the_server_is_closed_to_the_network_and_to_other_users(cluster: Path) -> None:
     with embedded_postgres(cluster, durable=False) as url:
         assert scalar(url, "SHOW listen_addresses") == ""
         sockets = Path(url.partition("host=")[2])
@@ -61,23 +61,23 @@ def test_it_is_closed_to_the_network_and_its_sockets_to_others(cluster: Path) ->
             psycopg.connect(host=str(sockets), user="pg_monitor", dbname="tunewright")
 
 
-def test_two_side_by_side(cluster: Path, deep: Path) -> None:
+def test_two_clusters_run_side_by_side(cluster: Path, long_path: Path) -> None:
     with (
         embedded_postgres(cluster, durable=False) as first,
-        embedded_postgres(deep, durable=False) as second,
+        embedded_postgres(long_path, durable=False) as second,
     ):
         scalar(first, NEW_TABLE)
         assert scalar(second, "SELECT to_regclass('kept')") is None
 
 
-def test_a_folder_in_use_is_refused_and_its_server_unharmed(cluster: Path) -> None:
+def test_a_folder_in_use_is_refused_and_its_server_keeps_running(cluster: Path) -> None:
     with embedded_postgres(cluster, durable=False) as url:
         with pytest.raises(StartError, match="already running"), embedded_postgres(cluster):
             pytest.fail("two servers hold the same cluster")
         assert scalar(url, "SELECT 1") == 1
 
 
-def test_a_pid_file_that_names_a_stranger_hurts_nobody(cluster: Path) -> None:
+def test_a_stale_pid_file_does_not_end_an_unrelated_process(cluster: Path) -> None:
     with embedded_postgres(cluster, durable=False) as url:
         scalar(url, NEW_TABLE)
         pid_file = (cluster / "postgres/postmaster.pid").read_text()
@@ -86,12 +86,12 @@ def test_a_pid_file_that_names_a_stranger_hurts_nobody(cluster: Path) -> None:
         (cluster / "postgres/postmaster.pid").write_text(stale)
         (cluster / "run/pg/.s.PGSQL.5432.lock").write_text(stale)
         with embedded_postgres(cluster, durable=False) as url:
-            assert count(url) == 0
+            assert count_rows(url) == 0
         assert stranger.poll() is None
         stranger.kill()
 
 
-def test_a_killed_holder_takes_it_along_and_the_next_start_recovers(
+def test_the_server_ends_with_its_killed_parent_and_recovers_at_the_next_start(
     cluster: Path, spawn: Callable[..., subprocess.Popen[str]], eventually: Callable[..., None]
 ) -> None:
     holder = spawn("-c", HOLD, str(cluster))
@@ -100,11 +100,11 @@ def test_a_killed_holder_takes_it_along_and_the_next_start_recovers(
     holder.kill()
     holder.wait()
     with embedded_postgres(cluster, durable=False) as url:
-        assert count(url) == 0
+        assert count_rows(url) == 0
     eventually(lambda: not orphans.find_processes(cluster / "postgres", "postgres"))
 
 
-def test_a_stopped_orphan_that_holds_the_cluster_is_ended(
+def test_a_suspended_orphan_that_holds_the_cluster_is_ended(
     cluster: Path, spawn: Callable[..., subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     holder = spawn("-c", HOLD, str(cluster))
@@ -117,29 +117,29 @@ def test_a_stopped_orphan_that_holds_the_cluster_is_ended(
     assert postmaster in orphans.find_processes(cluster / "postgres", "postgres")
     monkeypatch.setattr("app.local.postgres.ORPHAN_SECONDS", 0.5)
     with embedded_postgres(cluster, durable=False) as url:
-        assert count(url) == 0
+        assert count_rows(url) == 0
         assert postmaster not in orphans.find_processes(cluster / "postgres", "postgres")
 
 
-def test_an_interrupted_initdb_is_no_cluster(place: Path) -> None:
-    (place / "postgres.half/base").mkdir(parents=True)
-    with embedded_postgres(place, durable=False) as url:
+def test_the_files_of_an_interrupted_initdb_are_removed(public_folder: Path) -> None:
+    (public_folder / "postgres.half/base").mkdir(parents=True)
+    with embedded_postgres(public_folder, durable=False) as url:
         assert scalar(url, "SELECT 1") == 1
-    assert not (place / "postgres.half").exists()
+    assert not (public_folder / "postgres.half").exists()
 
 
-def test_a_server_that_cannot_start_says_why_and_where(place: Path) -> None:
-    with embedded_postgres(place, durable=False):
+def test_a_failed_start_reports_the_cause_and_the_log(public_folder: Path) -> None:
+    with embedded_postgres(public_folder, durable=False):
         pass
-    (place / "postgres/global/pg_control").unlink()
+    (public_folder / "postgres/global/pg_control").unlink()
     expected = r"did not start \(exit code 2\).*pg_control.*postgres\.log"
-    with pytest.raises(StartError, match=expected) as caught, embedded_postgres(place, durable=False):
+    with pytest.raises(StartError, match=expected) as caught, embedded_postgres(public_folder, durable=False):
         pass
     assert "\n" not in str(caught.value)
 
 
-def test_a_cluster_of_an_unknown_version_is_left_alone(place: Path) -> None:
-    (place / "postgres").mkdir(parents=True)
-    (place / "postgres/PG_VERSION").write_text("12\n")
-    with pytest.raises(StartError, match="PostgreSQL 12"), embedded_postgres(place):
+def test_a_cluster_of_an_unknown_version_is_refused(public_folder: Path) -> None:
+    (public_folder / "postgres").mkdir(parents=True)
+    (public_folder / "postgres/PG_VERSION").write_text("12\n")
+    with pytest.raises(StartError, match="PostgreSQL 12"), embedded_postgres(public_folder):
         pass

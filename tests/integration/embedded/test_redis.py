@@ -35,8 +35,8 @@ def test_data_survives_a_restart_and_no_port_is_open(tmp_path: Path) -> None:
         assert increment(url) == 2
 
 
-def test_two_side_by_side(tmp_path: Path, deep: Path) -> None:
-    with embedded_redis(tmp_path / "one") as first, embedded_redis(deep) as second:
+def test_two_servers_run_side_by_side(tmp_path: Path, long_path: Path) -> None:
+    with embedded_redis(tmp_path / "one") as first, embedded_redis(long_path) as second:
         assert increment(first) == increment(second) == 1
 
 
@@ -47,7 +47,7 @@ def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
         assert increment(url) == 1
 
 
-def test_a_killed_holder_takes_it_along_and_the_next_start_goes_on(
+def test_the_server_ends_with_its_killed_parent_and_keeps_its_data(
     tmp_path: Path, spawn: Callable[..., subprocess.Popen[str]], eventually: Callable[..., None]
 ) -> None:
     holder = spawn("-c", HOLD, str(tmp_path))

@@ -1,4 +1,4 @@
-"""The local stack as its operator meets it: `python -m app.local`."""
+"""Tests the local stack as an operator starts it: `python -m app.local`."""
 
 import fcntl
 import json
@@ -12,39 +12,40 @@ import pytest
 Spawn = Callable[..., subprocess.Popen[str]]
 
 
-def refusal(spawn: Spawn, *flags: str, **environment: str) -> str:
-    """What a start that must fail says: one line, and nothing else."""
+def read_refusal(spawn: Spawn, *flags: str, **environment: str) -> str:
+    """Start a stack that must fail; return the only line that it prints."""
     process = spawn("-m", "app.local", *flags, **environment)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err.count("\n")) == (1, "", 1)
     return err.rstrip()
 
 
-def test_a_taken_port_is_known_before_anything_starts(place: Path, spawn: Spawn) -> None:
+def test_a_port_in_use_is_reported_before_anything_starts(public_folder: Path, spawn: Spawn) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        assert refusal(spawn, "--data-dir", str(place / "data"), "--port", str(port)) == (
+        assert read_refusal(spawn, "--data-dir", str(public_folder / "data"), "--port", str(port)) == (
             f"tunewright: port {port} on 127.0.0.1 is in use by another program; "
             "choose another with --port or TUNEWRIGHT_PORT (0 selects a free one)"
         )
-    assert not (place / "data/postgres").exists()
+    assert not (public_folder / "data/postgres").exists()
 
 
-def test_a_running_stack_is_named(place: Path, spawn: Spawn) -> None:
-    (place / "server.json").write_text(json.dumps({"url": "http://127.0.0.1:8400", "pid": 4242}))
-    with (place / "lock").open("w") as lock:
+def test_a_running_stack_is_named(public_folder: Path, spawn: Spawn) -> None:
+    (public_folder / "server.json").write_text(json.dumps({"url": "http://127.0.0.1:8400", "pid": 4242}))
+    with (public_folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        line = refusal(spawn, "--data-dir", str(place), "--port", "0")
+        line = read_refusal(spawn, "--data-dir", str(public_folder), "--port", "0")
     assert line == (
-        f"tunewright: a stack is already running on the data folder {place}: http://127.0.0.1:8400, process 4242; "
+        f"tunewright: a stack is already running on the data folder {public_folder}: "
+        "http://127.0.0.1:8400, process 4242; "
         "stop it, or choose another with --data-dir"
     )
 
 
-def test_a_stack_that_is_still_starting_is_named(place: Path, spawn: Spawn) -> None:
-    with (place / "lock").open("w") as lock:
+def test_a_stack_that_is_still_starting_is_named(public_folder: Path, spawn: Spawn) -> None:
+    with (public_folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        line = refusal(spawn, "--data-dir", str(place), "--port", "0")
+        line = read_refusal(spawn, "--data-dir", str(public_folder), "--port", "0")
     assert "a stack is already starting" in line
 
 
@@ -56,20 +57,22 @@ def test_a_stack_that_is_still_starting_is_named(place: Path, spawn: Spawn) -> N
         (("--port", "99999"), "setting port: Input should be less than or equal to 65535"),
     ],
 )
-def test_what_cannot_work_gives_one_line(place: Path, spawn: Spawn, flags: tuple[str, ...], words: str) -> None:
-    line = refusal(spawn, *flags, TUNEWRIGHT_DATA_DIR=str(place), TUNEWRIGHT_PORT="0")
+def test_an_unusable_setting_gives_one_line(
+    public_folder: Path, spawn: Spawn, flags: tuple[str, ...], words: str
+) -> None:
+    line = read_refusal(spawn, *flags, TUNEWRIGHT_DATA_DIR=str(public_folder), TUNEWRIGHT_PORT="0")
     assert line.startswith(f"tunewright: {words}")
 
 
-def test_servers_that_are_given_are_used_and_not_started(place: Path, spawn: Spawn) -> None:
+def test_given_servers_are_used_and_none_are_started(public_folder: Path, spawn: Spawn) -> None:
     given = {
-        "DATABASE_URL": f"postgresql+psycopg://nobody@/nothing?host={place}",
-        "REDIS_URL": f"unix://{place}/none.sock?db=0",
+        "DATABASE_URL": f"postgresql+psycopg://nobody@/nothing?host={public_folder}",
+        "REDIS_URL": f"unix://{public_folder}/none.sock?db=0",
     }
-    process = spawn("-m", "app.local", "--data-dir", str(place), "--port", "0", **given)
+    process = spawn("-m", "app.local", "--data-dir", str(public_folder), "--port", "0", **given)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "migrate failed (exit code 1)" in err
-    assert str(place / ".s.PGSQL.5432") in err
-    assert not (place / "postgres").exists()
-    assert not (place / "redis").exists()
+    assert str(public_folder / ".s.PGSQL.5432") in err
+    assert not (public_folder / "postgres").exists()
+    assert not (public_folder / "redis").exists()

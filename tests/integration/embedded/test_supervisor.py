@@ -1,4 +1,4 @@
-"""The supervisor over a table of small programs, as a process of its own: it owns its signals and its orphans."""
+"""Tests the supervisor with small programs. It runs in a separate process, since it handles signals and orphans."""
 
 import os
 import signal
@@ -43,7 +43,7 @@ NESTED = (
     "child = subprocess.Popen(['sleep', '600'], start_new_session=True); "
     "open(sys.argv[1], 'a').write(f'{child.pid}\\n{os.getpid()}\\n'); time.sleep(600)"
 )
-TELL_END = """
+RECORD_END = """
 import signal, sys, time
 from pathlib import Path
 me = Path(sys.argv[1])
@@ -57,11 +57,11 @@ time.sleep(600)
 """
 
 
-def pids(path: Path) -> list[int]:
+def read_pids(path: Path) -> list[int]:
     return [int(line) for line in path.read_text().split()] if path.exists() else []
 
 
-def alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     try:
         return " Z " not in Path(f"/proc/{pid}/stat").read_text()
     except FileNotFoundError:
@@ -73,31 +73,31 @@ def test_a_stop_ends_grandchildren_too(
     tmp_path: Path, spawn: Spawn, eventually: Callable[..., None], number: signal.Signals
 ) -> None:
     supervisor = spawn("-c", SUPERVISE, str(tmp_path), "nested", NESTED)
-    eventually(lambda: len(pids(tmp_path / "nested")) == 2)
+    eventually(lambda: len(read_pids(tmp_path / "nested")) == 2)
     supervisor.send_signal(number)
     out, _ = supervisor.communicate(timeout=10)
     assert (supervisor.returncode, out) == (0, "watching\nstopped\n")
-    assert not any(map(alive, pids(tmp_path / "nested")))
+    assert not any(map(is_alive, read_pids(tmp_path / "nested")))
 
 
 def test_children_end_in_the_order_of_their_stages(
     tmp_path: Path, spawn: Spawn, eventually: Callable[..., None]
 ) -> None:
-    supervisor = spawn("-c", SUPERVISE, str(tmp_path), *("p", TELL_END), *("r", TELL_END), *("a", TELL_END))
+    supervisor = spawn("-c", SUPERVISE, str(tmp_path), *("p", RECORD_END), *("r", RECORD_END), *("a", RECORD_END))
     eventually(lambda: all((tmp_path / name).exists() and (tmp_path / name).read_text() for name in "pra"))
     supervisor.terminate()
     supervisor.communicate(timeout=10)
     assert (tmp_path / "order").read_text() == "arp"
 
 
-def test_a_child_that_dies_is_started_again_with_one_line(
+def test_a_child_that_dies_is_restarted_and_reported_in_one_line(
     tmp_path: Path, spawn: Spawn, eventually: Callable[..., None]
 ) -> None:
     supervisor = spawn("-c", SUPERVISE, str(tmp_path), "steady", SLEEP, "broken", DIE)
-    eventually(lambda: len(pids(tmp_path / "broken")) == 3)
-    (steady,) = pids(tmp_path / "steady")
+    eventually(lambda: len(read_pids(tmp_path / "broken")) == 3)
+    (steady,) = read_pids(tmp_path / "steady")
     os.kill(steady, signal.SIGKILL)
-    eventually(lambda: len(pids(tmp_path / "steady")) == 2)
+    eventually(lambda: len(read_pids(tmp_path / "steady")) == 2)
     supervisor.terminate()
     _, err = supervisor.communicate(timeout=10)
     broken = [line for line in err.splitlines() if "broken" in line]
@@ -109,7 +109,7 @@ def test_a_child_that_dies_is_started_again_with_one_line(
     assert log.read_text().startswith("broken\n")
 
 
-def test_one_that_does_not_listen_is_killed_and_a_second_signal_hurries(
+def test_a_child_that_ignores_the_signal_is_killed_at_once_after_a_second_one(
     tmp_path: Path, spawn: Spawn, eventually: Callable[..., None]
 ) -> None:
     supervisor = spawn("-c", SUPERVISE, str(tmp_path), "deaf", DEAF)
@@ -117,26 +117,26 @@ def test_one_that_does_not_listen_is_killed_and_a_second_signal_hurries(
     supervisor.terminate()
     supervisor.terminate()
     supervisor.communicate(timeout=10)
-    assert not any(map(alive, pids(tmp_path / "deaf")))
+    assert not any(map(is_alive, read_pids(tmp_path / "deaf")))
 
 
-def test_a_killed_supervisor_takes_its_children_along(
+def test_children_end_with_their_killed_supervisor(
     tmp_path: Path, spawn: Spawn, eventually: Callable[..., None]
 ) -> None:
     supervisor = spawn("-c", SUPERVISE, str(tmp_path), "steady", SLEEP)
-    eventually(lambda: pids(tmp_path / "steady"))
+    eventually(lambda: read_pids(tmp_path / "steady"))
     supervisor.kill()
     supervisor.wait()
-    eventually(lambda: not any(map(alive, pids(tmp_path / "steady"))), seconds=5)
+    eventually(lambda: not any(map(is_alive, read_pids(tmp_path / "steady"))), seconds=5)
 
 
-def wait_for(*processes: subprocess.Popen[bytes]) -> None:
+def reap(*processes: subprocess.Popen[bytes]) -> None:
     for process in processes:
         process.poll()
 
 
 def test_marked_processes_of_an_earlier_stack_are_found_and_ended(tmp_path: Path) -> None:
-    """By their environment, or by their command where that is for nobody to read."""
+    """Processes are found by their environment, or by their command if the environment is not readable."""
     command = ["sleep", "600"]
     marked = [sys.executable, "-X", orphans.format_mark(tmp_path), "-c", "import time; time.sleep(600)"]
     with (
@@ -146,7 +146,7 @@ def test_marked_processes_of_an_earlier_stack_are_found_and_ended(tmp_path: Path
     ):
         assert sorted(orphans.find_marked(tmp_path)) == sorted([ours.pid, program.pid])
         orphans.end_processes(
-            lambda: orphans.find_marked(tmp_path), signal.SIGTERM, 5, sleep=lambda _: wait_for(ours, program)
+            lambda: orphans.find_marked(tmp_path), signal.SIGTERM, 5, sleep=lambda _: reap(ours, program)
         )
         assert [ours.wait(5), program.wait(5)] == [-signal.SIGTERM] * 2
         assert stranger.poll() is None

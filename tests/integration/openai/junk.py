@@ -1,4 +1,4 @@
-"""Requests below `/v1` that nobody would send on purpose, most of them to routes that there are."""
+"""Generates malformed requests below `/v1`, most of them to existing routes."""
 
 import json
 from typing import Any, Final, NamedTuple
@@ -60,13 +60,13 @@ class Request(NamedTuple):
     body: bytes
 
     def __repr__(self) -> str:
-        """Is short enough to be shown."""
+        """Return a text that is short enough to print."""
         body = f"{self.body[:600]!r} and {max(len(self.body) - 600, 0)} more"
         return f"{self.method} {self.url[:600]}, {self.headers}, {body}"
 
 
-signs = st.characters(min_codepoint=0x20, max_codepoint=0xFF, blacklist_characters="\x7f")
-printing = st.text(signs, max_size=60).map(lambda text: text.encode("latin-1").strip())
+characters = st.characters(min_codepoint=0x20, max_codepoint=0xFF, blacklist_characters="\x7f")
+header_values = st.text(characters, max_size=60).map(lambda text: text.encode("latin-1").strip())
 words = st.one_of(
     st.text(max_size=20),
     st.sampled_from(
@@ -78,12 +78,12 @@ values = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(words, inner, max_size=4)),
     max_leaves=8,
 )
-deep = st.tuples(st.sampled_from(["[", '{"a":', '{"model":[']), st.integers(1, 100_000)).map(lambda of: of[0] * of[1])
+nested = st.tuples(st.sampled_from(["[", '{"a":', '{"model":[']), st.integers(1, 100_000)).map(lambda of: of[0] * of[1])
 
 
 @st.composite
 def altered(draw: st.DrawFn, whole: dict[str, Any]) -> bytes:
-    """A body as it ought to be, but for one value somewhere in it."""
+    """Generate a valid body in which one value is replaced."""
     body = whole = json.loads(json.dumps(whole))
     key = draw(st.sampled_from(sorted(body)))
     while isinstance(body[key], dict) and draw(st.booleans()):
@@ -96,7 +96,7 @@ def altered(draw: st.DrawFn, whole: dict[str, Any]) -> bytes:
 
 @st.composite
 def forms(draw: st.DrawFn) -> bytes:
-    """A multipart form, or half of one."""
+    """Generate a multipart form, complete or not."""
     body = b""
     for name in draw(st.lists(st.sampled_from(FIELDS), max_size=4)):
         filename = draw(st.sampled_from([b"", b'; filename="a.jsonl"', b"; filename*=utf-8''%FF", b'; filename="']))
@@ -107,7 +107,7 @@ def forms(draw: st.DrawFn) -> bytes:
 
 bodies = st.one_of(
     values.map(lambda value: json.dumps(value).encode()),
-    deep.map(str.encode),
+    nested.map(str.encode),
     st.just(json.dumps(JOB | {"suffix": "x" * 2**21}).encode()),
     st.just(json.dumps(JOB, indent=1).encode("utf-16")),
     forms(),
@@ -121,7 +121,7 @@ texts = st.one_of(st.binary(max_size=30), st.sampled_from([b"\0", b"\xff", b"a/b
 
 @st.composite
 def requests(draw: st.DrawFn, known: dict[str, str]) -> Request:
-    """`known` has an id that there is for each parameter of a path."""
+    """Generate a request. `known` has an existing id for each parameter of a path."""
     fitting = {
         "/fine_tuning/jobs": altered(JOB | {"training_file": known["file_id"]}),
         "/uploads": altered(UPLOAD),
@@ -136,7 +136,7 @@ def requests(draw: st.DrawFn, known: dict[str, str]) -> Request:
         kind, body = "multipart/form-data; boundary=b", draw(fitting[path])
         kind = kind if body.startswith(b"--b") else "application/json"
     url = draw(addresses(path, known))
-    headers = draw(st.dictionaries(st.sampled_from(HEADERS), printing, max_size=2)) if draw(rarely) else {}
+    headers = draw(st.dictionaries(st.sampled_from(HEADERS), header_values, max_size=2)) if draw(rarely) else {}
     if kind:
         headers["Content-Type"] = kind.encode()
     return Request(draw(st.sampled_from(METHODS)) if draw(rarely) else method, url, headers, body)

@@ -1,4 +1,4 @@
-"""Whatever goes wrong below `/v1` is OpenAI's envelope, and so an exception of the client's with its code."""
+"""Tests that every error below `/v1` is OpenAI's envelope, which the client raises as an exception with its code."""
 
 from collections.abc import Callable
 
@@ -19,13 +19,13 @@ CLASSES: dict[int, type[openai.APIStatusError]] = {
     404: openai.NotFoundError,
     409: openai.ConflictError,
 }
-"""The client has no more for what may happen here."""
+"""Maps each status that has its own exception in the client and can occur here."""
 NUM_EXAMPLES = 400
 
 
 def send(sdk: OpenAI, key: str, asked: Request) -> int:
-    """By the client's own connection, which checks each answer as it comes, and lets nothing of the request be put
-    right by what lies above it; the status."""
+    """Send a request and check the answer; return its status. The request uses the connection inside the client, which
+    checks each answer, since the client itself would correct the request."""
     headers = {"Authorization": f"Bearer {key}".encode()} | asked.headers
     answer = sdk._client.request(asked.method, f"{sdk.base_url}{asked.url[1:]}", headers=headers, content=asked.body)
     if answer.is_success:
@@ -41,14 +41,14 @@ def send(sdk: OpenAI, key: str, asked: Request) -> int:
 
 @pytest.fixture
 def known(sdk: OpenAI, base_model: str, make_dataset: Callable[..., str]) -> dict[str, str]:
-    """One of each thing that a path may name."""
+    """Create one of each resource that a path can name; return their ids by parameter."""
     job = sdk.fine_tuning.jobs.create(model=base_model, training_file=make_dataset())
     upload = sdk.uploads.create(bytes=len(DATA), filename="a", mime_type="text/plain", purpose="fine-tune")
     file = sdk.files.create(file=DATA, purpose="fine-tune")
     return {"file_id": file.id, "upload_id": upload.id, "model": base_model, "fine_tuning_job_id": job.id}
 
 
-def test_anything_at_all(sdk: OpenAI, key: str, known: dict[str, str]) -> None:
+def test_every_request_gets_a_valid_answer(sdk: OpenAI, key: str, known: dict[str, str]) -> None:
     seen: set[int] = set()
 
     @settings(max_examples=NUM_EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
@@ -61,7 +61,7 @@ def test_anything_at_all(sdk: OpenAI, key: str, known: dict[str, str]) -> None:
         seen.add(send(sdk, key, asked))
 
     try_one()
-    assert {200, 400, 404, 409, 415} <= seen, "or they were no test"
+    assert {200, 400, 404, 409, 415} <= seen, "the requests reach successes and each kind of error"
 
 
 def test_a_server_error_is_retried_and_then_raised(sdk: OpenAI, sessions: Sessions) -> None:

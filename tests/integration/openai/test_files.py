@@ -1,4 +1,4 @@
-"""Files through OpenAI's own client: what is sent, what jobs have made, and the same ids on both faces."""
+"""Tests files with OpenAI's own client: uploads, results of jobs, and the same ids on both faces."""
 
 import asyncio
 import time
@@ -28,7 +28,7 @@ def create(sdk: OpenAI) -> Create:
     )
 
 
-def test_every_form_of_a_file_is_taken(create: Create, sdk: OpenAI, tmp_path: Path) -> None:
+def test_every_form_of_a_file_is_accepted(create: Create, sdk: OpenAI, tmp_path: Path) -> None:
     path = tmp_path / "from a path.jsonl"
     path.write_bytes(DATA)
     forms: dict[str, Any] = {
@@ -48,7 +48,7 @@ def test_every_form_of_a_file_is_taken(create: Create, sdk: OpenAI, tmp_path: Pa
         assert sdk.files.retrieve(file.id) == file
 
 
-def test_one_thing_on_both_faces(create: Create, sdk: OpenAI, native: httpx2.Client) -> None:
+def test_a_file_is_the_same_on_both_faces(create: Create, sdk: OpenAI, native: httpx2.Client) -> None:
     theirs = create(name="a.jsonl")
     shown = native.get(f"/datasets/{theirs.id}").json()
     assert (shown["filename"], shown["bytes"], shown["state"]) == ("a.jsonl", len(DATA), "inspecting")
@@ -82,7 +82,9 @@ def test_columns_are_an_extension(
         )
 
 
-def test_it_is_waited_for(create: Create, sdk: OpenAI, inspect_all: Callable[[], int], native: httpx2.Client) -> None:
+def test_the_client_waits_for_processing(
+    create: Create, sdk: OpenAI, inspect_all: Callable[[], int], native: httpx2.Client
+) -> None:
     good, bad = create(), create(b'{"prompt": "a", "completion": "b"}\n{"prompt": 7, "completion": ""}\n')
     with pytest.raises(RuntimeError, match="Giving up on waiting"):
         sdk.files.wait_for_processing(good.id, poll_interval=0.01, max_wait_seconds=0.02)
@@ -96,7 +98,7 @@ def test_it_is_waited_for(create: Create, sdk: OpenAI, inspect_all: Callable[[],
     assert all(f"{code} ({count})" in failed.status_details for code, count in counts.items())
 
 
-def test_it_expires_when_asked(create: Create) -> None:
+def test_a_file_expires_when_asked(create: Create) -> None:
     file = create(expires_after={"anchor": "created_at", "seconds": 3600})
     assert file.expires_at == file.created_at + 3600
     for seconds, code in ((3599, "greater_than_equal"), (2_592_001, "less_than_equal"), ("soon", "int_parsing")):
@@ -108,7 +110,7 @@ def test_it_expires_when_asked(create: Create) -> None:
     assert (caught.value.param, caught.value.code) == ("expires_after.anchor", "missing")
 
 
-def test_what_is_not_taken_leaves_nothing(create: Create, sdk: OpenAI, settings: Settings) -> None:
+def test_a_refused_file_leaves_nothing(create: Create, sdk: OpenAI, settings: Settings) -> None:
     wrong: list[tuple[dict[str, Any], str, str]] = [
         ({"purpose": "batch"}, "purpose", "unsupported_purpose"),
         ({"purpose": openai.omit}, "purpose", "missing"),
@@ -123,14 +125,14 @@ def test_what_is_not_taken_leaves_nothing(create: Create, sdk: OpenAI, settings:
     assert [path for path in (settings.data_dir / "storage").rglob("*") if path.is_file()] == []
 
 
-def test_one_that_is_too_large(create: Create, settings: Settings, sdk: OpenAI) -> None:
+def test_a_file_that_is_too_large_is_refused(create: Create, settings: Settings, sdk: OpenAI) -> None:
     with pytest.raises(openai.APIStatusError) as caught:
         create(b" " * (settings.max_upload_bytes + 1))
     assert (caught.value.status_code, caught.value.code, caught.value.param) == (413, "too_large", "file")
     assert sdk.files.list().data == []
 
 
-def test_lists(create: Create, sdk: OpenAI, finish: Callable[..., Finished]) -> None:
+def test_files_are_listed(create: Create, sdk: OpenAI, finish: Callable[..., Finished]) -> None:
     job = finish()
     made = [create(name=f"{number}.jsonl").id for number in range(5)]
     rows = sdk.fine_tuning.jobs.retrieve(job.id).training_file
@@ -156,7 +158,7 @@ def test_lists(create: Create, sdk: OpenAI, finish: Callable[..., Finished]) -> 
         assert (caught.value.param, caught.value.code) == (param, code)
 
 
-def test_content_in_part(create: Create, sdk: OpenAI) -> None:
+def test_content_is_served_in_ranges(create: Create, sdk: OpenAI) -> None:
     id = create().id
     part = sdk.files.content(id, extra_headers={"Range": "bytes=10-19"})
     assert (part.response.status_code, part.content) == (206, DATA[10:20])
@@ -188,17 +190,17 @@ def test_results_are_files(sdk: OpenAI, finish: Callable[..., Finished], native:
     shown = native.get(f"/jobs/{job.id}/artifacts").json()["items"]
     hidden = {each["id"] for each in shown} - wanted.keys()
     assert len(hidden) == 3
-    for id in hidden:  # a single file of the adapter's folder is no result file
+    for id in hidden:  # a single file of the adapter's folder is not a result file
         with pytest.raises(openai.NotFoundError):
             sdk.files.retrieve(id)
     sdk.models.delete(job.model)
     with pytest.raises(openai.NotFoundError):
         sdk.files.content(job.archive)
-    assert sdk.files.content(job.metrics).content == METRICS, "the curve stays with its job"
+    assert sdk.files.content(job.metrics).content == METRICS, "the metrics stay with their job"
     assert sdk.fine_tuning.jobs.retrieve(job.id).result_files == [job.metrics]
 
 
-def test_a_file_in_use_stays_and_is_asked_about_once(create: Create, sdk: OpenAI, base_model: str) -> None:
+def test_a_file_in_use_stays_and_the_client_does_not_retry(create: Create, sdk: OpenAI, base_model: str) -> None:
     id = create().id
     job = sdk.fine_tuning.jobs.create(model=base_model, training_file=id)
     asked = Asked(sdk)
@@ -211,7 +213,7 @@ def test_a_file_in_use_stays_and_is_asked_about_once(create: Create, sdk: OpenAI
     assert sdk.files.delete(id).id == id
 
 
-def test_what_is_not_there(sdk: OpenAI, sessions: Sessions, project_id: str) -> None:
+def test_an_unknown_file_is_not_found(sdk: OpenAI, sessions: Sessions, project_id: str) -> None:
     for id in (UNKNOWN, "file-abc", "art-" + "0" * 24, "ftjob-" + "0" * 24, "ä?#", "null"):
         for ask in (sdk.files.retrieve, sdk.files.delete, sdk.files.content):
             with pytest.raises(openai.NotFoundError) as caught:
@@ -228,10 +230,10 @@ def test_what_is_not_there(sdk: OpenAI, sessions: Sessions, project_id: str) -> 
     assert caught.value.code == "not_found"
 
 
-def test_keys(live_server: str, make_key: Callable[..., str], create: Create) -> None:
+def test_a_key_limits_what_a_client_can_do(live_server: str, make_key: Callable[..., str], create: Create) -> None:
     id = create().id
-    with openai_client(live_server, "sk-none") as nobody, pytest.raises(openai.AuthenticationError) as refused:
-        nobody.files.retrieve(id)
+    with openai_client(live_server, "sk-none") as unknown, pytest.raises(openai.AuthenticationError) as refused:
+        unknown.files.retrieve(id)
     assert (refused.value.code, refused.value.type) == ("unauthorized", "authentication_error")
     assert refused.value.response.headers["www-authenticate"] == "Bearer"
     with openai_client(live_server, make_key("default", "read")) as reader:
@@ -253,7 +255,7 @@ def test_the_asynchronous_client(
     path = tmp_path / "rows.jsonl"
     path.write_bytes(DATA)
 
-    async def life() -> None:
+    async def use_files() -> None:
         async with async_openai_client(live_server, key) as client:
             files = client.files
             made = await asyncio.gather(*(files.create(file=path, purpose="fine-tune") for _ in range(5)))
@@ -268,4 +270,4 @@ def test_the_asynchronous_client(
                 await files.retrieve(made[0].id)
             assert (caught.value.code, caught.value.param) == ("file_not_found", "file_id")
 
-    asyncio.run(life())
+    asyncio.run(use_files())

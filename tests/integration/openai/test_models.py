@@ -1,4 +1,4 @@
-"""Models through OpenAI's own client: base models, and what jobs have made, by name."""
+"""Tests models with OpenAI's own client: base models and the results of jobs, by name."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from tests.integration.openai.conftest import Finished
 Finish = Callable[..., Finished]
 
 
-def test_they_are_listed(sdk: OpenAI, finish: Finish, project_id: str, native: httpx2.Client) -> None:
+def test_models_are_listed(sdk: OpenAI, finish: Finish, project_id: str, native: httpx2.Client) -> None:
     assert sdk.models.list().data == [sdk.models.retrieve("tiny")]
     first, second = finish(suffix="a"), finish()
     assert [model.id for model in sdk.models.list()] == ["tiny", second.model, first.model]
@@ -33,12 +33,12 @@ def test_they_are_listed(sdk: OpenAI, finish: Finish, project_id: str, native: h
     assert [each["name"] for each in native.get("/adapters").json()["items"]] == [second.model, first.model]
 
 
-def test_what_a_job_has_made_is_deleted(
+def test_a_fine_tuned_model_is_deleted(
     sdk: OpenAI, finish: Finish, native: httpx2.Client, make_dataset: Callable[..., str]
 ) -> None:
     first, second = finish(), finish()
-    gone = sdk.models.delete(first.model)
-    assert (gone.id, gone.deleted) == (first.model, True)
+    deleted = sdk.models.delete(first.model)
+    assert (deleted.id, deleted.deleted) == (first.model, True)
     for ask in (sdk.models.retrieve, sdk.models.delete):
         with pytest.raises(openai.NotFoundError) as caught:
             ask(first.model)
@@ -55,7 +55,7 @@ def test_what_a_job_has_made_is_deleted(
     assert (refused.value.code, refused.value.param) == ("init_from_not_found", "model")
 
 
-def test_a_whole_model_has_a_name_too(sdk: OpenAI, finish: Finish, native: httpx2.Client) -> None:
+def test_a_full_model_has_a_name_too(sdk: OpenAI, finish: Finish, native: httpx2.Client) -> None:
     job = finish(extra_body={"tunewright": {"method": "full"}})
     assert sdk.models.retrieve(job.model).id == job.model
     assert [model.id for model in sdk.models.list()] == ["tiny", job.model]
@@ -65,7 +65,7 @@ def test_a_whole_model_has_a_name_too(sdk: OpenAI, finish: Finish, native: httpx
     assert kinds == ["step_metrics"]
 
 
-def test_checkpoints_are_looked_up_and_stay(sdk: OpenAI, finish: Finish) -> None:
+def test_checkpoints_are_found_by_name_and_cannot_be_deleted(sdk: OpenAI, finish: Finish) -> None:
     job = finish()
     (checkpoint,) = sdk.fine_tuning.jobs.checkpoints.list(job.id).data
     name = checkpoint.fine_tuned_model_checkpoint
@@ -78,17 +78,17 @@ def test_checkpoints_are_looked_up_and_stay(sdk: OpenAI, finish: Finish) -> None
     with pytest.raises(openai.NotFoundError):
         sdk.models.retrieve(f"{job.model}:ckpt-step-6")
     sdk.models.delete(job.model)
-    assert sdk.models.retrieve(name).id == name, "a checkpoint does not go with the result"
+    assert sdk.models.retrieve(name).id == name, "a checkpoint stays when the result is deleted"
 
 
-def test_base_models_are_the_operators(sdk: OpenAI, base_model: str) -> None:
+def test_base_models_cannot_be_deleted(sdk: OpenAI, base_model: str) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         sdk.models.delete(base_model)
     assert (caught.value.code, caught.value.param) == ("not_deletable", "model")
     assert [model.id for model in sdk.models.list()] == [base_model]
 
 
-def test_what_is_not_there(sdk: OpenAI, base_model: str) -> None:
+def test_an_unknown_model_is_not_found(sdk: OpenAI, base_model: str) -> None:
     for name in ("gpt", "ft:tiny::00000000", "ft:", "a/b", "ä?#", "ft:tiny::0:ckpt-step-1", "x" * 500):
         for ask in (sdk.models.retrieve, sdk.models.delete):
             with pytest.raises(openai.NotFoundError) as caught:
@@ -96,7 +96,7 @@ def test_what_is_not_there(sdk: OpenAI, base_model: str) -> None:
             assert (caught.value.code, caught.value.param) == ("model_not_found", "model"), name
 
 
-def test_a_name_that_two_jobs_have_is_not_guessed(
+def test_a_name_that_two_jobs_have_is_refused(
     sdk: OpenAI, finish: Finish, sessions: Sessions, native: httpx2.Client
 ) -> None:
     job, other = finish(), finish()
@@ -116,7 +116,7 @@ def test_a_name_that_two_jobs_have_is_not_guessed(
     assert len(native.get("/adapters").json()["items"]) == 2
 
 
-def test_names_hold_for_one_project(
+def test_names_belong_to_one_project(
     sdk: OpenAI, finish: Finish, live_server: str, make_key: Callable[..., str]
 ) -> None:
     job = finish()
@@ -136,7 +136,7 @@ def test_names_hold_for_one_project(
 def test_the_asynchronous_client(live_server: str, key: str, finish: Finish) -> None:
     job = finish()
 
-    async def life() -> None:
+    async def use_models() -> None:
         async with async_openai_client(live_server, key) as client:
             assert [model.id async for model in client.models.list()] == ["tiny", job.model]
             assert (await client.models.retrieve(job.model)).id == job.model
@@ -145,13 +145,11 @@ def test_the_asynchronous_client(live_server: str, key: str, finish: Finish) -> 
                 await client.models.retrieve(job.model)
             assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
 
-    asyncio.run(life())
+    asyncio.run(use_models())
 
 
-def test_of_many_models_the_newest_are_listed_and_the_rest_by_page(
-    api: TestClient, sessions: Sessions, project_id: str
-) -> None:
-    """OpenAI's clients ask for no second page; ours may."""
+def test_many_models_are_listed_newest_first_by_page(api: TestClient, sessions: Sessions, project_id: str) -> None:
+    """OpenAI's clients request only the first page; other clients can request more."""
     names = []
     with transaction(sessions) as session:
         for number in range(5):

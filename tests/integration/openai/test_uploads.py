@@ -1,4 +1,4 @@
-"""Uploads by parts through OpenAI's own client."""
+"""Tests uploads in parts with OpenAI's own client."""
 
 import asyncio
 import hashlib
@@ -36,28 +36,28 @@ def begin(sdk: OpenAI) -> Begin:
     return lambda **fields: sdk.uploads.create(**{"bytes": len(DATA), "filename": "rows.jsonl"} | JSONL | fields)
 
 
-def cut(data: bytes, size: int) -> list[bytes]:
+def split_data(data: bytes, size: int) -> list[bytes]:
     return [data[start : start + size] for start in range(0, len(data), size)]
 
 
-def test_parts_at_once_and_in_any_order(
+def test_parts_are_sent_concurrently_and_in_any_order(
     begin: Begin, sdk: OpenAI, native: httpx2.Client, join_all: Work, inspect_all: Work
 ) -> None:
     upload = begin()
     assert (upload.status, upload.bytes, upload.filename, upload.file) == ("pending", len(DATA), "rows.jsonl", None)
     assert upload.expires_at > upload.created_at
-    pieces = cut(DATA, 1000)
-    order = random.Random(0).sample(range(len(pieces)), len(pieces))
+    chunks = split_data(DATA, 1000)
+    order = random.Random(0).sample(range(len(chunks)), len(chunks))
 
-    def send(place: int) -> str:
-        part = sdk.uploads.parts.create(upload.id, data=pieces[place])
+    def send(index: int) -> str:
+        part = sdk.uploads.parts.create(upload.id, data=chunks[index])
         assert part.upload_id == upload.id
         return part.id
 
     with ThreadPoolExecutor(4) as pool:
         ids = dict(zip(order, pool.map(send, order), strict=True))
     assert {part["id"] for part in native.get(f"/uploads/{upload.id}").json()["parts"]} == set(ids.values())
-    part_ids = [ids[place] for place in range(len(pieces))]
+    part_ids = [ids[index] for index in range(len(chunks))]
     done = sdk.uploads.complete(upload.id, part_ids=part_ids, md5=MD5)
     assert (done.id, done.status, done.bytes) == (upload.id, "completed", len(DATA))
     file = done.file
@@ -70,14 +70,16 @@ def test_parts_at_once_and_in_any_order(
     with pytest.raises(openai.ConflictError) as caught:
         sdk.with_options(max_retries=0).files.content(file.id)
     assert (caught.value.code, caught.value.param) == ("dataset_uploading", "file_id")
-    assert "x-should-retry" not in caught.value.response.headers, "it passes: the client may well ask again"
+    assert "x-should-retry" not in caught.value.response.headers, "the state is temporary, so the client may retry"
     assert (join_all(), inspect_all()) == (1, 1)
     assert sdk.files.wait_for_processing(file.id).status == "processed"
     assert sdk.files.content(file.id).content == DATA
     assert sdk.uploads.complete(upload.id, part_ids=part_ids, md5=MD5).file.id == file.id
 
 
-def test_the_order_is_the_completions(begin: Begin, sdk: OpenAI, join_all: Work, native: httpx2.Client) -> None:
+def test_the_completion_sets_the_order_of_the_parts(
+    begin: Begin, sdk: OpenAI, join_all: Work, native: httpx2.Client
+) -> None:
     upload = begin(bytes=6, extra_body={"columns": {"prompt": "input"}})
     first, second, unused = (
         sdk.uploads.parts.create(upload.id, data=data).id for data in (b"def", b"abc", b"twice sent")
@@ -89,7 +91,7 @@ def test_the_order_is_the_completions(begin: Begin, sdk: OpenAI, join_all: Work,
     assert unused not in (first, second)
 
 
-def test_another_md5_makes_an_error_of_the_file(begin: Begin, sdk: OpenAI, join_all: Work) -> None:
+def test_a_file_with_another_md5_has_the_status_error(begin: Begin, sdk: OpenAI, join_all: Work) -> None:
     upload = begin()
     part = sdk.uploads.parts.create(upload.id, data=DATA)
     file = sdk.uploads.complete(upload.id, part_ids=[part.id], md5="0" * 32).file
@@ -100,7 +102,7 @@ def test_another_md5_makes_an_error_of_the_file(begin: Begin, sdk: OpenAI, join_
     assert MD5 in shown.status_details
 
 
-def test_the_clients_own_cutting(sdk: OpenAI, tmp_path: Path, join_all: Work, inspect_all: Work) -> None:
+def test_the_client_splits_a_file_into_parts(sdk: OpenAI, tmp_path: Path, join_all: Work, inspect_all: Work) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(DATA)
     upload = sdk.uploads.upload_file_chunked
@@ -114,17 +116,17 @@ def test_the_clients_own_cutting(sdk: OpenAI, tmp_path: Path, join_all: Work, in
         assert sdk.files.content(each.file.id).content == DATA
 
 
-def test_it_is_given_up(begin: Begin, sdk: OpenAI, sessions: Sessions) -> None:
+def test_a_cancelled_or_expired_upload_is_refused(begin: Begin, sdk: OpenAI, sessions: Sessions) -> None:
     upload = begin()
     part = sdk.uploads.parts.create(upload.id, data=DATA)
     assert sdk.uploads.cancel(upload.id).status == "cancelled"
     assert sdk.uploads.cancel(upload.id).status == "cancelled"
-    over = begin()
+    expired = begin()
     with transaction(sessions) as session:
         past = Upload.expires_at - timedelta(days=30)
-        session.execute(update(Upload).where(Upload.id == over.id).values(expires_at=past))
+        session.execute(update(Upload).where(Upload.id == expired.id).values(expires_at=past))
     asked = Asked(sdk)
-    for id, state in ((upload.id, "cancelled"), (over.id, "expired")):
+    for id, state in ((upload.id, "cancelled"), (expired.id, "expired")):
         for refused in (
             lambda id=id: sdk.uploads.parts.create(id, data=DATA),
             lambda id=id: sdk.uploads.complete(id, part_ids=[part.id]),
@@ -136,14 +138,14 @@ def test_it_is_given_up(begin: Begin, sdk: OpenAI, sessions: Sessions) -> None:
     assert [answer.headers["x-should-retry"] for answer in asked.answers] == ["false"] * 4
 
 
-def test_it_expires_with_its_file(begin: Begin, sdk: OpenAI) -> None:
+def test_an_upload_sets_when_its_file_expires(begin: Begin, sdk: OpenAI) -> None:
     upload = begin(expires_after={"anchor": "created_at", "seconds": 7200})
     part = sdk.uploads.parts.create(upload.id, data=DATA)
     file = sdk.uploads.complete(upload.id, part_ids=[part.id]).file
     assert file.expires_at == file.created_at + 7200
 
 
-def test_what_is_not_begun(begin: Begin, native: httpx2.Client) -> None:
+def test_an_invalid_upload_is_refused(begin: Begin, native: httpx2.Client) -> None:
     wrong: list[tuple[dict[str, Any], str, str]] = [
         ({"bytes": 0}, "bytes", "greater_than_equal"),
         ({"bytes": "12"}, "bytes", "int_type"),
@@ -160,7 +162,7 @@ def test_what_is_not_begun(begin: Begin, native: httpx2.Client) -> None:
     assert native.get("/uploads").json()["items"] == []
 
 
-def test_what_is_too_large(begin: Begin, sdk: OpenAI, settings: Settings) -> None:
+def test_an_upload_or_part_that_is_too_large_is_refused(begin: Begin, sdk: OpenAI, settings: Settings) -> None:
     upload = begin()
     for ask, param in (
         (lambda: begin(bytes=settings.max_upload_bytes + 1), "bytes"),
@@ -171,7 +173,7 @@ def test_what_is_too_large(begin: Begin, sdk: OpenAI, settings: Settings) -> Non
         assert (caught.value.status_code, caught.value.code, caught.value.param) == (413, "too_large", param)
 
 
-def test_what_is_not_completed(begin: Begin, sdk: OpenAI, native: httpx2.Client) -> None:
+def test_an_invalid_completion_is_refused(begin: Begin, sdk: OpenAI, native: httpx2.Client) -> None:
     upload = begin()
     part = sdk.uploads.parts.create(upload.id, data=DATA[:-1])
     other = sdk.uploads.parts.create(begin().id, data=DATA)
@@ -188,7 +190,7 @@ def test_what_is_not_completed(begin: Begin, sdk: OpenAI, native: httpx2.Client)
     assert native.get(f"/uploads/{upload.id}").json()["state"] == "pending"
 
 
-def test_one_thing_on_both_faces(begin: Begin, sdk: OpenAI, native: httpx2.Client, join_all: Work) -> None:
+def test_an_upload_is_the_same_on_both_faces(begin: Begin, sdk: OpenAI, native: httpx2.Client, join_all: Work) -> None:
     theirs = native.post("/uploads", json={"bytes": 6, "filename": "a.jsonl"}).json()["id"]
     here = sdk.uploads.parts.create(theirs, data=b"abc").id
     there = native.post(f"/uploads/{theirs}/parts", content=b"def").json()["id"]
@@ -203,7 +205,7 @@ def test_one_thing_on_both_faces(begin: Begin, sdk: OpenAI, native: httpx2.Clien
     assert native.post(f"/uploads/{begin().id}/cancel").json()["state"] == "cancelled"
 
 
-def test_what_is_not_there_or_anothers(
+def test_an_upload_that_is_unknown_or_of_another_project_is_not_found(
     begin: Begin, sdk: OpenAI, live_server: str, make_key: Callable[..., str]
 ) -> None:
     upload = begin()
@@ -225,11 +227,13 @@ def test_the_asynchronous_client(live_server: str, key: str, join_all: Work, tmp
     path = tmp_path / "rows.jsonl"
     path.write_bytes(DATA)
 
-    async def life() -> None:
+    async def use_uploads() -> None:
         async with async_openai_client(live_server, key) as client:
             uploads = client.uploads
             upload = await uploads.create(bytes=len(DATA), filename="rows.jsonl", **JSONL)
-            sent = await asyncio.gather(*(uploads.parts.create(upload.id, data=data) for data in cut(DATA, 1000)))
+            sent = await asyncio.gather(
+                *(uploads.parts.create(upload.id, data=data) for data in split_data(DATA, 1000))
+            )
             done = await uploads.complete(upload.id, part_ids=[part.id for part in sent], md5=MD5)
             chunked = await uploads.upload_file_chunked(file=path, part_size=999, md5=MD5, **JSONL)
             await asyncio.to_thread(join_all)
@@ -241,4 +245,4 @@ def test_the_asynchronous_client(live_server: str, key: str, join_all: Work, tmp
             with pytest.raises(openai.NotFoundError):
                 await uploads.parts.create(UNKNOWN, data=DATA)
 
-    asyncio.run(life())
+    asyncio.run(use_uploads())

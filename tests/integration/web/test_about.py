@@ -1,4 +1,4 @@
-"""`/`: what answers here, for programs and for browsers."""
+"""Tests `/`, which describes the server to programs and to browsers."""
 
 import re
 from importlib.metadata import version

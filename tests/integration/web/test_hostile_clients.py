@@ -1,4 +1,4 @@
-"""Clients that send too much, or say nothing and stay."""
+"""Tests clients that send too much, or send nothing and stay connected."""
 
 import gc
 import json
@@ -28,7 +28,7 @@ GET = b"GET / HTTP/1.1\r\nhost: a\r\n"
 POST = b"POST %b HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"
 SOON = 3.0
-"""Seconds within which a test's deadline has passed and was noticed."""
+"""Is the time in seconds within which these tests' deadlines pass and are noticed."""
 
 
 class Downloads(NamedTuple):
@@ -36,7 +36,7 @@ class Downloads(NamedTuple):
     clients: list[socket.socket]
 
     def await_open_files(self, wanted: int) -> None:
-        """Of the dataset, in this process."""
+        """Wait until this process has the wanted number of open files of the dataset."""
         until = time.monotonic() + SOON
         while (found := self._count_open_files()) != wanted:
             assert time.monotonic() < until, f"{found} files are open"
@@ -83,7 +83,7 @@ def connect(url: str) -> Iterator[Connect]:
 
 
 def read_to_end(connection: socket.socket, seconds: float = SOON) -> bytes:
-    """What is received until the server closes; it must within these seconds."""
+    """Return what is received until the server closes the connection, which must happen within the seconds."""
     received, until = bytearray(), time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         connection.settimeout(left)
@@ -140,7 +140,7 @@ def test_the_api_refuses_large_headers(live_server: str) -> None:
     assert httpx2.get(f"{live_server}/healthz", headers={"x-filler": "a" * 60_000}, trust_env=False).status_code == 200
 
 
-def test_a_body_is_no_header(connect: Connect) -> None:
+def test_a_large_body_is_not_a_large_header(connect: Connect) -> None:
     sent = POST % (b"/", 200_000) + bytes(200_000)
     assert read_to_end(connect(sent=sent + sent)).count(b"200000 bytes") == 2
 
@@ -151,19 +151,19 @@ def test_a_connection_without_a_request_is_closed(connect: Connect, before: byte
     assert received.count(b"HTTP/1.1 200") == before.count(b"\r\n\r\n")
 
 
-def test_a_slow_header_is_cut(connect: Connect) -> None:
+def test_a_connection_with_a_slow_header_is_closed(connect: Connect) -> None:
     connection = connect()
     with pytest.raises(ConnectionError):
         trickle(connection, [GET, *[b"a: b\r\n"] * 10])
 
 
-def test_each_request_has_its_own_time(connect: Connect) -> None:
+def test_each_request_has_its_own_time_limit(connect: Connect) -> None:
     connection = connect()
     trickle(connection, [GET + b"\r\n", GET, b"\r\n", GET, b"\r\n"])
     assert read_to_end(connection).count(b"0 bytes") == 3
 
 
-def test_a_body_without_progress_is_cut(connect: Connect) -> None:
+def test_a_connection_with_a_stalled_body_is_closed(connect: Connect) -> None:
     assert read_to_end(connect(sent=POST % (b"/", 10) + b"123")) == b""
 
 
@@ -173,7 +173,7 @@ def test_a_slow_body_is_read(connect: Connect) -> None:
     assert b"7 bytes" in read_to_end(connection)
 
 
-def test_a_client_is_not_cut_while_the_application_does_not_read(connect: Connect) -> None:
+def test_a_connection_stays_open_while_the_application_does_not_read(connect: Connect) -> None:
     assert b"300000 bytes" in read_to_end(connect(sent=POST % (b"/?sleep=1", 300_000) + bytes(300_000)))
     expecting = POST.replace(b"host: a", b"expect: 100-continue")
     connection = connect(sent=expecting % (b"/?sleep=1", 5))
@@ -182,14 +182,14 @@ def test_a_client_is_not_cut_while_the_application_does_not_read(connect: Connec
     assert b"5 bytes" in read_to_end(connection)
 
 
-def test_a_body_after_its_answer_is_read_for_a_while_only(connect: Connect) -> None:
+def test_a_body_after_its_answer_is_read_only_for_a_while(connect: Connect) -> None:
     connection = connect(sent=POST % (b"/refused", 1_000_000))
     assert b"401" in connection.recv(1000)
     with pytest.raises(ConnectionError):
         trickle(connection, [b"a"] * 10)
 
 
-def test_a_response_that_nobody_reads_is_cut(connect: Connect) -> None:
+def test_a_connection_whose_response_is_not_read_is_closed(connect: Connect) -> None:
     connection = connect(sent=GET.replace(b"/", b"/endless", 1) + b"\r\n")
     time.sleep(0.8 + 0.4)
     assert read_to_end(connection).startswith(b"HTTP/1.1 200")
@@ -234,7 +234,7 @@ def no_collector() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_collector")
-def test_a_file_is_closed_when_its_client_has_gone(live_server: str, begin_downloads: Begin) -> None:
+def test_a_file_is_closed_when_its_client_disconnects(live_server: str, begin_downloads: Begin) -> None:
     downloads = begin_downloads(live_server, 6)
     for client in downloads.clients[:3]:
         client.close()
@@ -249,7 +249,7 @@ def test_a_file_is_closed_when_its_client_does_not_read(impatient_api: str, begi
 
 
 def test_silent_connections_leave_descriptors_for_others(connect: Connect) -> None:
-    """Long before their time is up, and without harm to a response under way."""
+    """They are closed long before their deadline, and a response in progress continues."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(256)

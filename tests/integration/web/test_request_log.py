@@ -1,4 +1,4 @@
-"""One line for each request: enough to find any error by its id, and no secret."""
+"""Tests the log line of each request: errors are found by its id, and it contains no secret."""
 
 import io
 import json
@@ -18,7 +18,7 @@ Lines = Callable[[], list[dict[str, Any]]]
 
 @pytest.fixture
 def lines(api: TestClient) -> Iterator[Lines]:
-    """The lines written since the last look."""
+    """Return a function that returns the lines written since its last call."""
     log = io.StringIO()
     before = structlog.get_config()["logger_factory"]
     structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=log))
@@ -93,14 +93,14 @@ def test_no_secret_reaches_the_log(server: TestClient, lines: Lines, make_key: C
         assert secret not in text
 
 
-def test_a_wrong_key_is_not_logged_and_one_without_the_scope_is(
+def test_a_wrong_key_is_not_logged_and_a_key_without_the_scope_is(
     server: TestClient, lines: Lines, make_key: Callable[..., str]
 ) -> None:
     reader = {"Authorization": f"Bearer {make_key('default', 'read')}"}
     server.headers.pop("Authorization", None)
     assert server.get("/jobs").status_code == 401
     assert server.delete("/jobs/ftjob-1", headers=reader).status_code == 403
-    nobody, known = lines()
-    assert (nobody["key"], nobody["project"], nobody["code"]) == (None, None, "unauthorized")
+    unknown, known = lines()
+    assert (unknown["key"], unknown["project"], unknown["code"]) == (None, None, "unauthorized")
     assert known["key"].startswith("key-")
     assert (known["project"].startswith("proj-"), known["code"]) == (True, "forbidden")

@@ -1,4 +1,4 @@
-"""A receiver on this machine, allowed by the settings, and what the light worker does with deliveries."""
+"""Provides a receiver on this machine, which the settings allow, and the deliveries of the light worker."""
 
 from collections.abc import Callable, Iterator
 
@@ -26,7 +26,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def deliver_all(settings: Settings, sessions: Sessions) -> Callable[[], int]:
-    """Try everything that is due, once; how much there was."""
+    """Return a function that tries each due delivery once and returns their number."""
 
     lookups = open_lookups()
 

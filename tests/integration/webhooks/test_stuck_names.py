@@ -1,4 +1,4 @@
-"""One project's names that no name server answers for hold up no other project."""
+"""Tests that one project's host names that do not resolve delay no other project."""
 
 import os
 import socket
@@ -31,7 +31,7 @@ MakeKey = Callable[..., str]
 
 @pytest.fixture
 def stuck_server(settings: Settings) -> Iterator[str]:
-    """The API in a process of its own; its URL."""
+    """Run the API in a separate process; return its URL."""
     settings.data_dir.mkdir(exist_ok=True)
     named = {"DATABASE_URL": settings.database_url, "REDIS_URL": settings.redis_url}
     named |= {"TUNEWRIGHT_DATA_DIR": str(settings.data_dir)}
@@ -46,8 +46,8 @@ def stuck_server(settings: Settings) -> Iterator[str]:
                 process.kill()
 
 
-def test_posts_of_stuck_names_leave_the_api_to_others(stuck_server: str, make_key: MakeKey, project_id: str) -> None:
-    """80 of them at once: a few wait for two seconds, the others are refused at once."""
+def test_webhooks_with_stuck_names_do_not_block_the_api(stuck_server: str, make_key: MakeKey, project_id: str) -> None:
+    """Send 80 at the same time: a few wait for two seconds, and the others are refused at once."""
     theirs = {"Authorization": f"Bearer {make_key('other')}"}
     ours = {"Authorization": f"Bearer {make_key()}"}
     limits = httpx2.Limits(max_connections=POSTS)
@@ -67,15 +67,17 @@ def test_posts_of_stuck_names_leave_the_api_to_others(stuck_server: str, make_ke
         get_seconds()
         with ThreadPoolExecutor(POSTS) as pool:
             posted = [pool.submit(post, number) for number in range(POSTS)]
-            taken = [get_seconds()]
+            seconds = [get_seconds()]
             until = time.monotonic() + 60
             while not all(each.done() for each in posted):
                 assert time.monotonic() < until
-                taken.append(get_seconds())
+                seconds.append(get_seconds())
         answers = [each.result() for each in posted]
-    print(f"GET /jobs beside {POSTS} posts: {len(taken)}, median {median(taken):.3f} s, at most {max(taken):.3f} s")
-    assert median(taken) < 0.5
-    assert max(taken) < 2, "a machine that is busy with other tests makes some of them wait"
+    print(
+        f"GET /jobs beside {POSTS} posts: {len(seconds)}, median {median(seconds):.3f} s, at most {max(seconds):.3f} s"
+    )
+    assert median(seconds) < 0.5
+    assert max(seconds) < 2, "a machine that is busy with other tests makes some of them wait"
     assert Counter(answer.status_code for answer in answers) == {503: POSTS - 2, 422: 2}
     for answer in answers:
         if answer.status_code == 503:
@@ -86,7 +88,7 @@ def test_posts_of_stuck_names_leave_the_api_to_others(stuck_server: str, make_ke
 
 @pytest.fixture
 def stuck_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As of a name server that never answers."""
+    """Resolve names below `.stuck.test` like a name server that never answers."""
     ended, real = threading.Event(), socket.getaddrinfo
 
     def getaddrinfo(host: Any, *arguments: Any, **options: Any) -> Any:
@@ -100,14 +102,14 @@ def stuck_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("stuck_names")
-def test_stuck_names_leave_senders_to_others(
+def test_stuck_names_do_not_block_the_webhook_sender(
     api: TestClient,
     receiver: Receiver,
     settings: Settings,
     sessions: Sessions,
     as_project: Callable[[str], dict[str, str]],
 ) -> None:
-    """However often a project's names were asked for in vain, and a try of one ends in time."""
+    """Other projects are served however many lookups of a project fail, and each try ends in time."""
     other = as_project("other")
     for _ in range(9):
         hook = api.post("/webhooks", json={"url": receiver.url}, headers=other).json()["id"]

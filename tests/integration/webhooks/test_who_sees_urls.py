@@ -1,4 +1,4 @@
-"""A webhook's URL, in whose path some receivers have a secret, is shown to keys with the scope `webhooks` alone."""
+"""Tests that only keys with the scope `webhooks` see a webhook's whole URL, whose path may contain a secret."""
 
 import json
 from collections.abc import Callable
@@ -10,13 +10,13 @@ from fastapi.testclient import TestClient
 from app.domain.caller import ADMIN, SCOPES
 from tests.fixtures.receiver import Receiver
 
-CANARY = "T024BE7LH-canary-qGz7"
+MARKER = "T024BE7LH-canary-qGz7"
 MakeKey = Callable[..., str]
 
 
 @pytest.fixture
 def url(receiver: Receiver) -> str:
-    return f"{receiver.url}/{CANARY}?key={CANARY}"
+    return f"{receiver.url}/{MARKER}?key={MARKER}"
 
 
 @pytest.fixture
@@ -24,51 +24,53 @@ def masked(receiver: Receiver) -> str:
     return receiver.url.removesuffix("/hook") + "/…"
 
 
-def asked(api: TestClient, key: str, method: str, path: str, **more: Any) -> Any:
+def request_json(api: TestClient, key: str, method: str, path: str, **more: Any) -> Any:
     answer = api.request(method, path, headers={"Authorization": f"Bearer {key}"} | more.pop("headers", {}), **more)
     assert answer.status_code < 300, answer.text
     return answer.json()
 
 
-def test_a_key_without_the_scope_sees_the_host_alone(
+def test_a_key_without_the_scope_sees_only_the_host(
     api: TestClient, make_key: MakeKey, url: str, masked: str, receiver: Receiver, deliver_all: Callable[[], int]
 ) -> None:
     hook = api.post("/webhooks", json={"url": url}).json()
     receiver.statuses = [500]
     sent = api.post(f"/webhooks/{hook['id']}/test").json()
     assert deliver_all() == 1
-    place = f"/webhooks/{hook['id']}"
-    reading = ("/webhooks", place, f"{place}/deliveries", f"{place}/deliveries/{sent['id']}")
+    webhook_path = f"/webhooks/{hook['id']}"
+    paths = ("/webhooks", webhook_path, f"{webhook_path}/deliveries", f"{webhook_path}/deliveries/{sent['id']}")
     reader = make_key("default", "read")
-    for path in reading:
-        assert CANARY not in json.dumps(asked(api, reader, "GET", path)), path
-    assert asked(api, reader, "GET", place)["url"] == masked
-    [listed] = asked(api, reader, "GET", "/webhooks")["items"]
+    for path in paths:
+        assert MARKER not in json.dumps(request_json(api, reader, "GET", path)), path
+    assert request_json(api, reader, "GET", webhook_path)["url"] == masked
+    [listed] = request_json(api, reader, "GET", "/webhooks")["items"]
     assert listed["url"] == masked
     writer = make_key("default", "read", "write")
-    assert asked(api, writer, "PATCH", place, json={"name": "x"})["url"] == masked
-    assert asked(api, writer, "POST", f"{place}/rotate")["url"] == masked
-    assert asked(api, writer, "POST", "/webhooks", json={"url": url})["url"] == masked
+    assert request_json(api, writer, "PATCH", webhook_path, json={"name": "x"})["url"] == masked
+    assert request_json(api, writer, "POST", f"{webhook_path}/rotate")["url"] == masked
+    assert request_json(api, writer, "POST", "/webhooks", json={"url": url})["url"] == masked
     for scopes in (("read", "webhooks"), SCOPES, ADMIN):
-        assert asked(api, make_key("default", *scopes), "GET", place)["url"] == url
+        assert request_json(api, make_key("default", *scopes), "GET", webhook_path)["url"] == url
 
 
-def test_what_a_receiver_says_is_in_no_error(
+def test_a_receivers_response_is_in_no_error(
     api: TestClient, make_key: MakeKey, receiver: Receiver, deliver_all: Callable[[], int], url: str
 ) -> None:
-    """One that answers with what is no HTTP, and repeats the path."""
+    """The receiver's response is not HTTP and repeats the path."""
     hook = api.post("/webhooks", json={"url": url}).json()
-    receiver.says = f"{CANARY}\r\n\r\n".encode()
+    receiver.says = f"{MARKER}\r\n\r\n".encode()
     api.post(f"/webhooks/{hook['id']}/test")
     assert deliver_all() == 1
     reader = make_key("default", "read")
-    [delivery] = asked(api, reader, "GET", f"/webhooks/{hook['id']}/deliveries")["items"]
+    [delivery] = request_json(api, reader, "GET", f"/webhooks/{hook['id']}/deliveries")["items"]
     assert delivery["last_error"] == "BadStatusLine"
-    assert CANARY not in json.dumps(delivery)
+    assert MARKER not in json.dumps(delivery)
 
 
-def test_an_answer_that_is_given_again_is_the_same_keys_alone(api: TestClient, make_key: MakeKey, url: str) -> None:
-    """It shows the webhook's secret, and its whole URL."""
+def test_a_repeated_request_gets_its_answer_again_only_with_the_same_key(
+    api: TestClient, make_key: MakeKey, url: str
+) -> None:
+    """The answer contains the webhook's secret and its whole URL."""
     once = {"Idempotency-Key": "mine"}
     hook = api.post("/webhooks", json={"url": url}).json()
     first, again = (api.post(f"/webhooks/{hook['id']}/rotate", headers=once) for _ in range(2))

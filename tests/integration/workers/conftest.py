@@ -8,7 +8,7 @@ from sqlalchemy import make_url
 
 @pytest.fixture
 def outage(database_url: str) -> Callable[[], object]:
-    """PostgreSQL as those see it whom it has cut off: connections are ended, and new ones refused."""
+    """Return a context in which PostgreSQL is unreachable: connections are ended, and new ones are refused."""
     url = make_url(database_url)
     server = {"host": url.query["host"], "user": "postgres", "dbname": "postgres", "autocommit": True}
 

@@ -1,4 +1,4 @@
-"""Workers as they show themselves, in the real process and thread."""
+"""Tests how workers register and report that they are online, in the real process and thread."""
 
 import itertools
 import json
@@ -24,11 +24,11 @@ from worker.host.hardware import find_machine, find_versions
 from worker.host.registration import Presence
 
 ROOT = Path(__file__).parents[3]
-Shown = Callable[[], list[dict[str, Any]]]
+ListWorkers = Callable[[], list[dict[str, Any]]]
 
 
 @pytest.fixture
-def shown(api: TestClient) -> Shown:
+def list_workers(api: TestClient) -> ListWorkers:
     def ask() -> list[dict[str, Any]]:
         answer = api.get("/workers")
         assert answer.status_code == 200, answer.text
@@ -58,16 +58,16 @@ def presence(settings: Settings, draining: threading.Event, monkeypatch: pytest.
     presence.end()
 
 
-def until(holds: Callable[[], Any], seconds: float = 30) -> Any:
+def wait_until(condition: Callable[[], Any], seconds: float = 30) -> Any:
     ends = time.monotonic() + seconds
-    while not (found := holds()):
+    while not (found := condition()):
         assert time.monotonic() < ends
         time.sleep(0.05)
     return found
 
 
-def test_a_worker_registers_what_it_is(presence: Presence, shown: Shown) -> None:
-    [worker] = until(shown)
+def test_a_worker_registers_what_it_is(presence: Presence, list_workers: ListWorkers) -> None:
+    [worker] = wait_until(list_workers)
     machine = find_machine()
     assert worker["id"] == machine.worker_id
     assert (worker["device"], worker["memory_gb"]) == (machine.device, machine.memory_gb)
@@ -82,42 +82,44 @@ def test_a_worker_registers_what_it_is(presence: Presence, shown: Shown) -> None
 
 
 def test_heartbeats_continue_and_draining_is_reported_at_once(
-    presence: Presence, shown: Shown, settings: Settings, draining: threading.Event
+    presence: Presence, list_workers: ListWorkers, settings: Settings, draining: threading.Event
 ) -> None:
-    [first] = until(shown)
-    [later] = until(lambda: [worker for worker in shown() if worker["seen_at"] > first["seen_at"]])
+    [first] = wait_until(list_workers)
+    [later] = wait_until(lambda: [worker for worker in list_workers() if worker["seen_at"] > first["seen_at"]])
     assert later["started_at"] == first["started_at"]
     assert later["free_memory_gb"]
     draining.set()
-    [worker] = until(lambda: [worker for worker in shown() if worker["draining"]])
+    [worker] = wait_until(lambda: [worker for worker in list_workers() if worker["draining"]])
     assert worker["online"]
     presence.end()
-    assert shown() == []
+    assert list_workers() == []
 
 
-def test_an_outage_of_postgres_costs_signs_and_no_more(
-    presence: Presence, shown: Shown, outage: Callable[[], AbstractContextManager[None]]
+def test_an_outage_of_postgres_costs_only_heartbeats(
+    presence: Presence, list_workers: ListWorkers, outage: Callable[[], AbstractContextManager[None]]
 ) -> None:
-    [before] = until(shown)
+    [before] = wait_until(list_workers)
     with outage():
         time.sleep(1.5)
-    # The lease of the last sign before it has run out, so that one who is online has given another since.
-    [after] = until(lambda: [worker for worker in shown() if worker["online"]])
+    # The lease of the last heartbeat before the outage has expired, so a worker that is online has sent another one.
+    [after] = wait_until(lambda: [worker for worker in list_workers() if worker["online"]])
     assert after["seen_at"] > before["seen_at"]
     assert after["started_at"] == before["started_at"]
 
 
-def test_a_worker_that_was_forgotten_registers_again(presence: Presence, shown: Shown, sessions: Any) -> None:
-    [before] = until(shown)
+def test_a_worker_whose_row_was_deleted_registers_again(
+    presence: Presence, list_workers: ListWorkers, sessions: Any
+) -> None:
+    [before] = wait_until(list_workers)
     with sessions.begin() as session:
         session.connection().exec_driver_sql("DELETE FROM workers")
-    [after] = until(shown)
+    [after] = wait_until(list_workers)
     assert after["started_at"] > before["started_at"]
 
 
 def send_malformed(settings: Settings) -> None:
-    """1,000 entries of a queue: no JSON, JSON of another shape, and messages that Celery itself cannot read; then an
-    order to shut down, and a message as it should be."""
+    """Send 1,000 entries to a queue: no JSON, JSON of another shape, and messages that Celery cannot read. Then send a
+    command to shut down and a valid message."""
     with redis.Redis.from_url(settings.redis_url) as client, create_wakeup_publisher(settings.broker_url) as publisher:
         publisher.send_task(TASKS["light"].name, queue="aside")
         message = json.loads(client.rpop("aside"))  # type: ignore[arg-type]
@@ -132,13 +134,15 @@ def send_malformed(settings: Settings) -> None:
         entries = ["garbage{", "", b"\xff", "null", "[]", "7", '"word"', "{}", *map(json.dumps, unread)]
         client.lpush("light", *itertools.islice(itertools.cycle(entries), 1000))
         publisher.control.broadcast("shutdown")
-        until(lambda: client.llen("light") == 0)
+        wait_until(lambda: client.llen("light") == 0)
         publisher.send_task(TASKS["light"].name, queue="light")
-        until(lambda: client.llen("light") == 0)
+        wait_until(lambda: client.llen("light") == 0)
 
 
-def test_a_celery_worker_shows_itself_and_leaves(settings: Settings, shown: Shown, tmp_path: Path) -> None:
-    """One that is killed instead goes offline when its lease has run out. No message by Redis ends it."""
+def test_a_celery_worker_registers_and_unregisters(
+    settings: Settings, list_workers: ListWorkers, tmp_path: Path
+) -> None:
+    """A killed worker goes offline when its lease expires. No message through Redis ends a worker."""
     environment = os.environ | {
         "DATABASE_URL": settings.database_url,
         "REDIS_URL": settings.redis_url,
@@ -154,7 +158,7 @@ def test_a_celery_worker_shows_itself_and_leaves(settings: Settings, shown: Show
         with (tmp_path / "worker.log").open("ab") as log:
             process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
         try:
-            [worker] = until(lambda: [each for each in shown() if each["online"]])
+            [worker] = wait_until(lambda: [each for each in list_workers() if each["online"]])
             assert worker["id"].endswith(f"-{process.pid}")
             assert (worker["queues"], worker["busy"]) == (["light"], False)
             if end is signal.SIGTERM:
@@ -166,6 +170,6 @@ def test_a_celery_worker_shows_itself_and_leaves(settings: Settings, shown: Show
             process.kill()
             process.wait()
         if end is signal.SIGTERM:
-            assert shown() == []
-    [worker] = until(lambda: [each for each in shown() if not each["online"]])
+            assert list_workers() == []
+    [worker] = wait_until(lambda: [each for each in list_workers() if not each["online"]])
     assert worker["seen_at"]

@@ -45,7 +45,7 @@ def test_every_key_sees_all_workers(
     assert api.get("/workers", headers=as_project("other")).json() == answer
 
 
-def test_those_online_come_first(api: TestClient, sessions: Sessions) -> None:
+def test_online_workers_come_first(api: TestClient, sessions: Sessions) -> None:
     register(sessions, SMALL, lease=0)
     register(sessions, BIG)
     assert [(each["id"], each["online"]) for each in api.get("/workers").json()["items"]] == [
@@ -58,7 +58,7 @@ def test_those_online_come_first(api: TestClient, sessions: Sessions) -> None:
 def test_a_worker_that_holds_a_job_is_busy_and_its_job_is_not_shown(
     api: TestClient, sessions: Sessions, state: str
 ) -> None:
-    """Also one that was paused and resumed before its attempt had let go of it."""
+    """A job is `queued` and still held if it was paused and resumed before its attempt released it."""
     register(sessions, BIG, SMALL)
     with transaction(sessions) as session:
         stranger = find_or_create_project(session, "stranger")
@@ -74,7 +74,7 @@ def test_a_worker_that_holds_a_job_is_busy_and_its_job_is_not_shown(
     assert stranger not in answer.text
 
 
-def test_a_light_worker_is_busy_while_it_inspects_and_while_it_joins(
+def test_a_light_worker_is_busy_while_it_inspects_a_dataset_or_joins_an_upload(
     api: TestClient, sessions: Sessions, settings: Settings
 ) -> None:
     def busy() -> list[str]:
@@ -117,7 +117,7 @@ def test_readiness_shows_online_workers_and_depends_on_none(api: TestClient, ses
     assert api.get("/readyz").json() == {"database": "ok", "redis": "ok", "workers": {"training": 3, "light": 1}}
 
 
-def test_a_worker_that_starts_again_under_its_old_id_is_new(api: TestClient, sessions: Sessions) -> None:
+def test_a_worker_that_restarts_with_its_old_id_is_new(api: TestClient, sessions: Sessions) -> None:
     register(sessions, BIG, lease=0)
     [old] = api.get("/workers").json()["items"]
     register(sessions, BIG._replace(memory_gb=80.0))
@@ -126,7 +126,7 @@ def test_a_worker_that_starts_again_under_its_old_id_is_new(api: TestClient, ses
     assert new["started_at"] > old["started_at"]
 
 
-def test_a_sign_of_life_keeps_it_online(api: TestClient, sessions: Sessions) -> None:
+def test_a_heartbeat_keeps_a_worker_online(api: TestClient, sessions: Sessions) -> None:
     register(sessions, BIG, lease=0)
     with transaction(sessions) as session:
         assert WorkerService(session).sign(BIG.worker_id, draining=True, disk_full=True, lease=60)
@@ -135,7 +135,7 @@ def test_a_sign_of_life_keeps_it_online(api: TestClient, sessions: Sessions) -> 
     assert (worker["online"], worker["draining"], worker["disk_full"]) == (True, True, True)
 
 
-def test_the_dispatcher_forgets_who_was_not_seen_for_a_day(
+def test_the_dispatcher_deletes_workers_not_seen_for_a_day(
     api: TestClient, sessions: Sessions, settings: Settings
 ) -> None:
     register(sessions, BIG, SMALL, lease=0)
