@@ -3,7 +3,8 @@
 from typing import Final
 
 from app.domain.datasets.report import Part
-from app.domain.jobs.spec import DatasetId, SpecPart
+from app.domain.jobs.spec import DatasetId
+from app.domain.spec_part import SpecPart
 
 MAX_PAIRS: Final = 1000
 

@@ -5,9 +5,10 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from app.domain.datasets.report import Part
-from app.domain.jobs.spec import BadRowPolicy, Objective, SpecPart
+from app.domain.jobs.spec import BadRowPolicy, Objective
 from app.domain.jobs.state import FailureReason
 from app.domain.jobs.train_on import Reasoning, TrainOn
+from app.domain.spec_part import SpecPart
 
 MAX_ROWS: Final = 20
 SHOWN_TOKENS: Final = 8192

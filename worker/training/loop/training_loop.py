@@ -11,8 +11,8 @@ import torch
 from safetensors import SafetensorError
 
 from app.domain.events.job_events import DryRunPassed, EarlyStopped, Evaluated, JobEvent, ModelLoaded
-from app.domain.jobs.spec import TrainingSpec
 from app.domain.jobs.state import JobPhase
+from app.domain.jobs.training_config import TrainingSpec
 from worker.training.checkpoint.best_weights import hold_weights
 from worker.training.checkpoint.checkpoint import (
     Checkpoint,
