@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from app.domain.datasets.formats import MAX_LINE_BYTES, RecordFormat
+from app.domain.datasets.lines import split_blocks, split_lines
 from app.domain.datasets.problem import Finding
-from app.domain.datasets.report import split_blocks, split_lines
 from worker.inspection.errors import Broken, Flawed, Unreadable
 from worker.inspection.formats.columns import Renaming
 from worker.inspection.formats.compression import Unpacked, find_compression

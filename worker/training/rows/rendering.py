@@ -10,21 +10,12 @@ from jinja2 import TemplateError
 from numpy.typing import NDArray
 
 from app.domain.datasets.container import flaw_in
-from app.domain.datasets.formats import fits
+from app.domain.datasets.conversation import Message, to_messages, tools_of
+from app.domain.datasets.formats import Record, RecordFormat, find_format, fits, is_blank, parse_line
+from app.domain.datasets.lines import split_lines
 from app.domain.datasets.preference import ChatPair, TextPair, to_preference
-from app.domain.datasets.report import (
-    Finding,
-    Message,
-    Record,
-    RecordFormat,
-    check_record,
-    find_format,
-    is_blank,
-    parse_line,
-    split_lines,
-    to_messages,
-    tools_of,
-)
+from app.domain.datasets.problem import Finding
+from app.domain.datasets.validation import check_record
 from app.domain.jobs.state import FailureReason
 from app.domain.jobs.train_on import Reasoning, TrainOn, resolve_train_on
 from worker.training.rows.answer_spans import MARK, AnswerSpans, Thought, find_spans, find_thought, marked_span
