@@ -33,8 +33,9 @@ from app.settings import Settings
 from app.storage import FAILURES, Storage
 from worker.attempt.event_reporter import EventReporter
 from worker.attempt.fenced_writer import FencedWriter
+from worker.attempt.heartbeat import Heartbeat
 from worker.attempt.inputs import InputFetcher, read_inputs
-from worker.attempt.metrics.reporter import Heartbeat, Reporter
+from worker.attempt.metrics.reporter import Reporter
 from worker.attempt.outputs import OutputUploader
 from worker.attempt.overlap_check import warn_of_overlap
 from worker.attempt.trackers.feeds import Trackers

@@ -9,7 +9,7 @@ from app.errors import StorageFull
 from app.files import is_full
 from app.jobs.queue.deadline import SPENT
 from app.secrets.redaction import redact_error
-from worker.attempt.metrics.reporter import Heartbeat
+from worker.attempt.heartbeat import Heartbeat
 from worker.processes.training import TrainingProcess
 from worker.training.runtime.messages import ChildMessage, Failed
 
