@@ -37,7 +37,7 @@ class Source:
 
     def __init__(self, api: TestClient, attempt: Attempt, id: str) -> None:
         self.api, self.attempt, self.id = api, attempt, id
-        attempt.base_model_revision = REVISION
+        attempt.checkpoint_uploader.base_model_revision = REVISION
         attempt.folder.mkdir(parents=True)
         attempt.reporter.open(attempt.folder)
 
@@ -47,7 +47,9 @@ class Source:
         path.mkdir(parents=True)
         for name, content in files.items():
             (path / name).write_bytes(content)
-        self.attempt._store_checkpoint(CheckpointWritten(step=step, path=path, machine=MACHINE.fingerprint))
+        self.attempt.checkpoint_uploader.store_checkpoint(
+            CheckpointWritten(step=step, path=path, machine=MACHINE.fingerprint)
+        )
         return next(each for each in self.shown() if each["step"] == step)
 
     def shown(self) -> list[dict[str, Any]]:

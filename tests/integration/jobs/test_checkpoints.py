@@ -178,12 +178,12 @@ def test_an_outage_while_it_evaluates_leaves_one_checkpoint_waiting(
         for step, folder in enumerate(folders, start=1):
             folder.mkdir()
             (folder / "w.bin").write_text("weights")
-            attempt._handle_message(PhaseEntered(phase=JobPhase.evaluating))
-            attempt._handle_message(
+            attempt.messages.handle(PhaseEntered(phase=JobPhase.evaluating))
+            attempt.messages.handle(
                 EventMessage(event=Evaluated(step=step, validation_loss=1, validation_token_accuracy=1))
             )
-            attempt._handle_message(PhaseEntered(phase=JobPhase.training))
-            attempt._handle_message(CheckpointWritten(step=step, path=folder, machine=MACHINE.fingerprint))
+            attempt.messages.handle(PhaseEntered(phase=JobPhase.training))
+            attempt.messages.handle(CheckpointWritten(step=step, path=folder, machine=MACHINE.fingerprint))
         assert len([folder for folder in folders if folder.exists()]) <= 2, "one under way, and the newest"
         assert folders[-1].exists()
     attempt.event_reporter.write_queued()
@@ -191,6 +191,6 @@ def test_an_outage_while_it_evaluates_leaves_one_checkpoint_waiting(
         assert JobService(session).get(held.project_id, id).phase == JobPhase.training
         recorded = [event for event in events_of(session, held.project_id, id)[3:] if event != "checkpoint_saved"]
         assert recorded == ["phase_changed", "evaluated", "phase_changed"] * len(folders), "in order"
-    attempt.uploads.shutdown()
+    attempt.checkpoint_uploader.wait()
     assert kept(sessions, id)[0] == (1, 5)
     attempt.reporter.close()

@@ -321,7 +321,7 @@ def test_the_points_before_a_checkpoint_are_stored_before_it(
     attempt.folder.mkdir(parents=True)
     attempt.reporter.open(attempt.folder)
     measure(attempt.reporter, 1, 5)
-    attempt._store_checkpoint(write_checkpoint(attempt, 5))
+    attempt.checkpoint_uploader.store_checkpoint(write_checkpoint(attempt, 5))
     assert len(stored(sessions, id)) == 5
     attempt.reporter.close()
     with transaction(sessions) as session:
@@ -334,12 +334,12 @@ def test_a_checkpoint_that_storage_does_not_take_costs_a_warning(
     id, held = post(), claim()
     attempt = attempt_of(held)
     attempt.folder.mkdir(parents=True)
-    attempt._store_checkpoint(write_checkpoint(attempt, 5))
+    attempt.checkpoint_uploader.store_checkpoint(write_checkpoint(attempt, 5))
     assert storage.root is not None
     blocked = storage.root / held.project_id / "jobs" / id / str(held.attempt) / "checkpoints/10"
     blocked.write_text("a file stands where the folder must be")
     checkpoint = write_checkpoint(attempt, 10)
-    attempt._store_checkpoint(checkpoint)
+    attempt.checkpoint_uploader.store_checkpoint(checkpoint)
     assert not checkpoint.path.exists(), "what nobody can use takes no room"
     with transaction(sessions) as session:
         assert session.scalars(select(Checkpoint.step)).all() == [5]
@@ -362,12 +362,12 @@ def test_of_the_checkpoints_that_wait_for_postgres_the_newest_alone_is_kept(
     attempt.folder.mkdir(parents=True)
     with without_postgres(engine):
         written = [write_checkpoint(attempt, step) for step in (5, 10, 15, 20)]
-        attempt._queue_upload(written[0])
-        wait_for(lambda: attempt.uploaded[0][0].running())
+        attempt.checkpoint_uploader.queue_checkpoint(written[0])
+        wait_for(lambda: attempt.checkpoint_uploader.uploads[0][0].running())
         for checkpoint in written[1:]:
-            attempt._queue_upload(checkpoint)
+            attempt.checkpoint_uploader.queue_checkpoint(checkpoint)
         assert [checkpoint.path.exists() for checkpoint in written] == [True, False, False, True]
-    for upload, _ in attempt.uploaded:
+    for upload, _ in attempt.checkpoint_uploader.uploads:
         upload.result(timeout=30)
     with transaction(sessions) as session:
         assert session.scalars(select(Checkpoint.step).order_by(Checkpoint.step)).all() == [5, 20]

@@ -47,11 +47,11 @@ def test_each_attempt_shows_the_plan_that_it_reached(
     id, held = post(), claim()
     attempt = attempt_of(held)
     assert resolved(api, id) == []
-    attempt._handle_message(Planned(resolved=LARGE, total_steps=9, start_step=0))
+    attempt.messages.handle(Planned(resolved=LARGE, total_steps=9, start_step=0))
     assert resolved(api, id) == [{"attempt": 1} | LARGE]
     reduced = OutOfMemoryFallbackEvent(step=3, gradient_checkpointing=True, micro_batch_tokens=512)
-    attempt._handle_message(EventMessage(event=reduced))
-    attempt._handle_message(Replanned(resolved=SMALL))
+    attempt.messages.handle(EventMessage(event=reduced))
+    attempt.messages.handle(Replanned(resolved=SMALL))
     assert resolved(api, id) == [{"attempt": 1} | SMALL]
     with transaction(sessions) as session:
         events = JobService(session).jobs.events(held.project_id, id, 0, 1000)
@@ -62,7 +62,7 @@ def test_each_attempt_shows_the_plan_that_it_reached(
     second = claim()
     assert _handed_on(sessions, second) == SMALL
     # Going on from a checkpoint of before the reduction, it begins with that one's plan.
-    attempt_of(second)._handle_message(Planned(resolved=LARGE, total_steps=9, start_step=2))
+    attempt_of(second).messages.handle(Planned(resolved=LARGE, total_steps=9, start_step=2))
     assert resolved(api, id) == [{"attempt": 1} | SMALL, {"attempt": 2} | LARGE]
     spec = api.get(f"/jobs/{id}").json()["spec"]
     assert (spec["training"]["gradient_checkpointing"], spec["resources"]["device"]) == ("auto", "auto")
@@ -80,9 +80,9 @@ def test_an_attempt_that_is_no_longer_the_jobs_changes_nothing(
 ) -> None:
     id, held = post(), claim()
     attempt = attempt_of(held)
-    attempt._handle_message(Planned(resolved=LARGE, total_steps=9, start_step=0))
+    attempt.messages.handle(Planned(resolved=LARGE, total_steps=9, start_step=0))
     release(sessions, held)
     claim()
     with pytest.raises(StaleAttempt):
-        attempt._handle_message(Replanned(resolved=SMALL))
+        attempt.messages.handle(Replanned(resolved=SMALL))
     assert resolved(api, id) == [{"attempt": 1} | LARGE]

@@ -50,9 +50,9 @@ def run(attempt: Attempt, stop_at: int | None = None) -> Recorder:
         channel.lines.append(Failed(reason=error.reason, message=error.message))
     for line in channel.lines:
         if isinstance(line, Planned):
-            attempt._handle_message(line)
+            attempt.messages.handle(line)
     for checkpoint in channel.checkpoints():
-        attempt._store_checkpoint(checkpoint)
+        attempt.checkpoint_uploader.store_checkpoint(checkpoint)
     last = channel.lines[-1]
     assert isinstance(last, Stopped | Finished | Failed)
     attempt.conclude(last)

@@ -95,6 +95,14 @@ class Reporter:
                     self._fence.run_once(store, "record")
                 self._spool.drop(batch)
 
+    def flush_with_retries(self) -> None:
+        """Store all queued points, and wait while PostgreSQL is unreachable."""
+        while True:
+            try:
+                return self.flush()
+            except DBAPIError as error:
+                self._fence.wait_for_postgres(error)
+
     def _estimated_finish(self) -> datetime | None:
         pace = tuple(self._pace)
         if len(pace) < 2 or not self.total_steps:
