@@ -13,7 +13,7 @@ from app.models.fetching import FetchPlace, fetch_next
 from app.storage import FAILURES
 from app.uploads.service import join_next
 from worker.attempt.cleanup import clear_leftovers
-from worker.attempt.runner import Attempt
+from worker.attempt.runner import AttemptRunner
 from worker.celery_app import app, draining
 from worker.context import worker_context
 from worker.host.deleted_projects import clear_deleted_projects
@@ -72,7 +72,7 @@ def train() -> None:
         clear_dead_attempts()
         while not draining.is_set() and (claim := claim_job()):
             settings, sessions, storage, redis, _, standby, disk_space, cache = worker_context()
-            Attempt(settings, sessions, storage, redis, claim, draining, standby, disk_space, cache).run()
+            AttemptRunner(settings, sessions, storage, redis, claim, draining, standby, disk_space, cache).run()
         if not draining.is_set():
             worker_context().standby.start()
     finally:

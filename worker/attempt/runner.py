@@ -50,7 +50,7 @@ T = TypeVar("T")
 MISSING_INPUTS: Final = (ModelNotFound, InvalidModelFolder, AdapterNotFound, CheckpointNotFound)
 
 
-class Attempt:
+class AttemptRunner:
     def __init__(
         self,
         settings: Settings,

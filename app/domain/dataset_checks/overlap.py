@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from app.domain.datasets.report import Part
+from app.domain.datasets.report import ReportPart
 from app.domain.jobs.spec import DatasetId
 from app.domain.spec_part import SpecPart
 
@@ -15,7 +15,7 @@ class OverlapSpec(SpecPart):
     validation_dataset_id: DatasetId
 
 
-class Pair(Part):
+class Pair(ReportPart):
     """A validation row and a row of the dataset with the same texts."""
 
     validation_line: int
@@ -25,7 +25,7 @@ class Pair(Part):
     """True if the texts are exactly the same, false if they differ in white space or the case of the letters A to Z."""
 
 
-class OverlapTotals(Part):
+class OverlapTotals(ReportPart):
     """Counts of the compared rows. Rows with an error are not compared."""
 
     num_rows: int

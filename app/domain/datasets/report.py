@@ -23,11 +23,11 @@ class DatasetState(StrEnum):
     invalid = "invalid"
 
 
-class Part(BaseModel):
+class ReportPart(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
 
-class Bin(Part):
+class Bin(ReportPart):
     """Number of rows between two values, both inclusive."""
 
     min: int
@@ -35,7 +35,7 @@ class Bin(Part):
     num_rows: int
 
 
-class Duplicates(Part):
+class Duplicates(ReportPart):
     """Number of rows with the same texts as an earlier row, ignoring roles and other keys."""
 
     exact: int = 0
@@ -45,7 +45,7 @@ class Duplicates(Part):
     included."""
 
 
-class Statistics(Part):
+class Statistics(ReportPart):
     """Statistics of a file's content. Their size is bounded, whatever the file contains."""
 
     container: str = "jsonl"
@@ -73,7 +73,7 @@ class Statistics(Part):
     comparable across languages."""
 
 
-class Report(Part):
+class Report(ReportPart):
     """The result of an inspection."""
 
     format: RecordFormat | None

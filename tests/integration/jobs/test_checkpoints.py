@@ -22,7 +22,7 @@ from app.settings import Settings
 from app.storage import Storage
 from tests.integration.jobs.conftest import MACHINE, events_of
 from worker.attempt import fenced_writer
-from worker.attempt.runner import Attempt
+from worker.attempt.runner import AttemptRunner
 from worker.training.runtime.messages import CheckpointWritten, EventMessage, PhaseEntered
 
 Post = Callable[..., str]
@@ -109,7 +109,7 @@ def test_an_attempt_goes_on_from_the_furthest_checkpoint_that_is_whole(
     post: Post,
     claim: Take,
     save: Callable[[Claim, int], None],
-    attempt_of: Callable[[Claim], Attempt],
+    attempt_of: Callable[[Claim], AttemptRunner],
 ) -> None:
     id, held = post(), claim()
     for step in (10, 20, 30):
@@ -164,7 +164,7 @@ def test_an_outage_while_it_evaluates_leaves_one_checkpoint_waiting(
     sessions: Sessions,
     post: Post,
     claim: Take,
-    attempt_of: Callable[[Claim], Attempt],
+    attempt_of: Callable[[Claim], AttemptRunner],
 ) -> None:
     """Checkpoints do not pile up on disk while events cannot be written, and the events are not lost."""
     monkeypatch.setattr(fenced_writer, "PATIENCE_SECONDS", 0.1)

@@ -32,7 +32,7 @@ from worker.attempt.cleanup import clear_leftovers
 from worker.attempt.fenced_writer import FencedWriter
 from worker.attempt.metrics.reporter import Reporter
 from worker.attempt.metrics.spool import FILE_NAME, PROOF_NAME
-from worker.attempt.runner import Attempt
+from worker.attempt.runner import AttemptRunner
 from worker.host import work_folders
 from worker.host.work_folders import attempt_folder
 from worker.training.runtime.messages import CheckpointWritten, MetricsMessage
@@ -219,7 +219,7 @@ def test_what_a_dead_worker_left_is_stored_as_its_own_attempts(
 
 
 def test_a_living_workers_folder_is_left_alone(
-    settings: Settings, sessions: Sessions, post: Post, claim: Take, attempt_of: Callable[[Claim], Attempt]
+    settings: Settings, sessions: Sessions, post: Post, claim: Take, attempt_of: Callable[[Claim], AttemptRunner]
 ) -> None:
     id, held = post(), claim()
     attempt = attempt_of(held)
@@ -306,7 +306,7 @@ def test_a_worker_that_was_replaced_writes_nothing(
     assert stored(sessions, id) == []
 
 
-def write_checkpoint(attempt: Attempt, step: int) -> CheckpointWritten:
+def write_checkpoint(attempt: AttemptRunner, step: int) -> CheckpointWritten:
     path = attempt.output_uploader.make_folder() / f"checkpoints/step-{step:08d}"
     path.mkdir(parents=True)
     (path / "state.json").write_text("{}")
@@ -314,7 +314,7 @@ def write_checkpoint(attempt: Attempt, step: int) -> CheckpointWritten:
 
 
 def test_the_points_before_a_checkpoint_are_stored_before_it(
-    sessions: Sessions, post: Post, claim: Take, attempt_of: Callable[[Claim], Attempt]
+    sessions: Sessions, post: Post, claim: Take, attempt_of: Callable[[Claim], AttemptRunner]
 ) -> None:
     id, held = post(), claim()
     attempt = attempt_of(held)
@@ -329,7 +329,7 @@ def test_the_points_before_a_checkpoint_are_stored_before_it(
 
 
 def test_a_checkpoint_that_storage_does_not_take_costs_a_warning(
-    sessions: Sessions, storage: Storage, post: Post, claim: Take, attempt_of: Callable[[Claim], Attempt]
+    sessions: Sessions, storage: Storage, post: Post, claim: Take, attempt_of: Callable[[Claim], AttemptRunner]
 ) -> None:
     id, held = post(), claim()
     attempt = attempt_of(held)
@@ -353,7 +353,7 @@ def test_of_the_checkpoints_that_wait_for_postgres_the_newest_alone_is_kept(
     sessions: Sessions,
     post: Post,
     claim: Take,
-    attempt_of: Callable[[Claim], Attempt],
+    attempt_of: Callable[[Claim], AttemptRunner],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("worker.attempt.fenced_writer.PATIENCE_SECONDS", 0.2)

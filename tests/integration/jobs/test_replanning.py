@@ -12,7 +12,7 @@ from app.errors import StaleAttempt
 from app.jobs.attempts.service import AttemptService
 from app.jobs.queue.repository import Claim
 from app.jobs.service import JobService
-from worker.attempt.runner import Attempt
+from worker.attempt.runner import AttemptRunner
 from worker.training.runtime.messages import EventMessage, Planned, Replanned
 
 Post = Callable[..., str]
@@ -42,7 +42,7 @@ def release(sessions: Sessions, held: Claim) -> None:
 
 
 def test_each_attempt_shows_the_plan_that_it_reached(
-    api: TestClient, sessions: Sessions, post: Post, claim: Take, attempt_of: Callable[[Claim], Attempt]
+    api: TestClient, sessions: Sessions, post: Post, claim: Take, attempt_of: Callable[[Claim], AttemptRunner]
 ) -> None:
     id, held = post(), claim()
     attempt = attempt_of(held)
@@ -76,7 +76,7 @@ def _handed_on(sessions: Sessions, held: Claim) -> dict[str, Any] | None:
 
 
 def test_an_attempt_that_is_no_longer_the_jobs_changes_nothing(
-    api: TestClient, sessions: Sessions, post: Post, claim: Take, attempt_of: Callable[[Claim], Attempt]
+    api: TestClient, sessions: Sessions, post: Post, claim: Take, attempt_of: Callable[[Claim], AttemptRunner]
 ) -> None:
     id, held = post(), claim()
     attempt = attempt_of(held)

@@ -9,7 +9,7 @@ from transformers import PretrainedConfig
 
 from app.domain.events.job_events import ModelLoaded
 from app.domain.jobs.state import JobPhase
-from worker.training.checkpoint.checkpoint import Checkpoint, read_checkpoint
+from worker.training.checkpoint.checkpoint import LoadedCheckpoint, read_checkpoint
 from worker.training.checkpoint.fingerprint import earlier_plan
 from worker.training.data.dataset import Rows, prepare_rows, warn
 from worker.training.loop.optimizer import explain_fallback
@@ -35,7 +35,7 @@ class TrainingSetup(NamedTuple):
     tokenizing: Tokenizing
     rows: Rows
     model: Model
-    checkpoint: Checkpoint | None
+    checkpoint: LoadedCheckpoint | None
     """Is the checkpoint to resume from."""
     parity_seconds: float
 

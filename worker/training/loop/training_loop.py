@@ -14,7 +14,7 @@ from app.domain.events.job_events import DryRunPassed, JobEvent
 from app.domain.jobs.state import JobPhase
 from app.domain.jobs.training_config import TrainingSpec
 from worker.training.checkpoint.checkpoint import (
-    Checkpoint,
+    LoadedCheckpoint,
     Position,
     TrainState,
     read_position,
@@ -39,7 +39,7 @@ from worker.training.loop.optimizer import make_optimizer
 from worker.training.loop.setup import TrainingSetup, set_up
 from worker.training.loop.stepping import Stepping
 from worker.training.loop.validator import Validator
-from worker.training.model.adapter_file import AdapterFile
+from worker.training.model.adapter_file import AdapterConverter
 from worker.training.model.device import peak_memory
 from worker.training.model.out_of_memory import is_out_of_memory
 from worker.training.rows.sampler import BatchSampler
@@ -107,7 +107,7 @@ class TrainingLoop:
             Position(),
             Evaluations(),
             make_unknown_losses(len(rows.training)),
-            adapter=AdapterFile.of(model, request),
+            adapter=AdapterConverter.of(model, request),
             references=rows.references,
         )
         self.fallback = OutOfMemoryFallback(request, model, rows, self.optimizer, channel)
@@ -300,7 +300,7 @@ class TrainingLoop:
         assert self.training.epochs is not None
         return self.epochs.num_steps(self.training.epochs)
 
-    def _resume(self, checkpoint: Checkpoint) -> None:
+    def _resume(self, checkpoint: LoadedCheckpoint) -> None:
         self.state.inexact_resumes = check_resumable(self.request, self.plan, checkpoint, self.channel)
         restore(checkpoint, self.state)
 
