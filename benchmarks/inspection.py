@@ -21,7 +21,7 @@ import msgspec
 from benchmarks import machine
 from benchmarks.chat_rows import KINDS, write_chat, write_wrong
 from benchmarks.processes import MemoryWatch
-from worker.inspection.protocol import REPORT, InspectionRequest, Task
+from worker.inspection.protocol import REPORT, InspectionRequest, InspectionTask
 from worker.processes.inspection import COMMAND, environment
 
 MB, GB = 10**6, 10**9
@@ -42,7 +42,7 @@ class Spent(NamedTuple):
 def inspect(path: Path, scratch: Path) -> Spent:
     size = path.stat().st_size
     request = InspectionRequest(
-        task=Task.inspect,
+        task=InspectionTask.inspect,
         filename=path.name,
         format=None,
         memory_bytes=2 * 2**30,

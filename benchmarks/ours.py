@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from app.domain.jobs.spec import JobSpec, TrainingSpec
+from app.domain.jobs.spec import JobSpec
 from app.domain.jobs.state import JobPhase
+from app.domain.jobs.training_config import TrainingSpec
 from benchmarks.engines import Engine, Work
 from benchmarks.processes import MemoryWatch, ProcessFailed, cpu_seconds, environment
 from worker.training.rows.sampler import BatchSampler

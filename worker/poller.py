@@ -13,6 +13,7 @@ from app.jitter import jittered
 from app.settings import get_settings
 from worker import tasks
 from worker.celery_app import draining
+from worker.context import worker_context
 from worker.host.registration import Presence
 
 log = structlog.get_logger()
@@ -30,7 +31,7 @@ class Poll(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
 
     def start(self, worker: Any) -> None:
         queues = {str(name) for name in worker.app.amqp.queues.consume_from}
-        self.presence = Presence(get_settings(), queues, draining, tasks.worker_context().disk_space)
+        self.presence = Presence(get_settings(), queues, draining, worker_context().disk_space)
         self.presence.start()
         polls = [task for queue, task in (("training", tasks.train), ("light", tasks.inspect)) if queue in queues]
         self.threads = [threading.Thread(target=poll, args=(polls,), name="poll", daemon=True)]
@@ -55,7 +56,7 @@ class Poll(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
         tasks.webhook_sender().close()
         if self.presence:
             self.presence.end()
-        tasks.worker_context().standby.close()
+        worker_context().standby.close()
 
 
 def poll(polls: list[Any], wakeup: threading.Event = draining) -> None:

@@ -2,32 +2,24 @@
 
 import threading
 from functools import cache
-from typing import NamedTuple
 
 import structlog
-from redis import Redis
 from sqlalchemy.exc import DBAPIError
 
-from app import live_metrics
-from app.db.session import Sessions, connect, open_sessions, transaction
-from app.domain.hardware import WorkerHardware
+from app.db.session import transaction
 from app.jobs.queue.repository import Claim
 from app.jobs.queue.service import QueueService
 from app.models.fetching import FetchPlace, fetch_next
-from app.settings import Settings, get_settings
-from app.storage import FAILURES, Storage
+from app.storage import FAILURES
 from app.uploads.service import join_next
 from worker.attempt.cleanup import clear_leftovers
-from worker.attempt.runner import Attempt
+from worker.attempt.runner import AttemptRunner
 from worker.celery_app import app, draining
+from worker.context import worker_context
 from worker.host.deleted_projects import clear_deleted_projects
-from worker.host.disk_space import DiskSpace
-from worker.host.hardware import find_training_machine
-from worker.host.model_cache import ModelCache
 from worker.light.dataset_checks import run_next_check
 from worker.light.inspections import InspectionContext, clear_scratch, inspect_next
 from worker.light.webhook_sender import WebhookSender
-from worker.processes.standby import StandbyProcess
 
 log = structlog.get_logger()
 
@@ -45,33 +37,6 @@ models_wanted = threading.Event()
 
 deliveries_wanted = threading.Event()
 """Set by a wake-up for webhooks, and when a sender becomes free."""
-
-
-class WorkerContext(NamedTuple):
-    settings: Settings
-    sessions: Sessions
-    storage: Storage
-    redis: Redis
-    machine: WorkerHardware
-    standby: StandbyProcess
-    disk_space: DiskSpace
-    cache: ModelCache
-
-
-@cache
-def worker_context() -> WorkerContext:
-    settings = get_settings()
-    storage = Storage(settings.storage)
-    return WorkerContext(
-        settings,
-        open_sessions(connect(settings.database_url)),
-        storage,
-        live_metrics.connect(settings.redis_url),
-        find_training_machine(settings.training_threads)._replace(labels=settings.labels),
-        StandbyProcess(wanted=settings.standby_process),
-        DiskSpace(settings),
-        ModelCache(settings, storage),
-    )
 
 
 @app.task
@@ -107,7 +72,7 @@ def train() -> None:
         clear_dead_attempts()
         while not draining.is_set() and (claim := claim_job()):
             settings, sessions, storage, redis, _, standby, disk_space, cache = worker_context()
-            Attempt(settings, sessions, storage, redis, claim, draining, standby, disk_space, cache).run()
+            AttemptRunner(settings, sessions, storage, redis, claim, draining, standby, disk_space, cache).run()
         if not draining.is_set():
             worker_context().standby.start()
     finally:

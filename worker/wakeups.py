@@ -8,7 +8,7 @@ from kombu.transport import redis
 log = structlog.get_logger()
 
 
-class Channel(redis.Channel):  # type: ignore[misc]  # kombu is untyped
+class WakeupChannel(redis.Channel):  # type: ignore[misc]  # kombu is untyped
     def _brpop_read(self, **options: Any) -> bool | None:
         try:
             taken: bool | None = super()._brpop_read(**options)
@@ -20,4 +20,4 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu is untyped
 
 
 class Transport(redis.Transport):  # type: ignore[misc]
-    Channel = Channel
+    Channel = WakeupChannel

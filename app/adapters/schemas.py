@@ -5,11 +5,11 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
 from app.db.tables import Adapter, Artifact
 from app.domain.artifact import ArtifactKind
-from app.web.row_schema import from_row
+from app.web.api_model import ApiModel, from_row
 
 SUMMARY: dict[str, Any] = {
     "id": "adp-0a1b2c3d4e5f60718293a4b5",
@@ -27,10 +27,6 @@ WEIGHTS: dict[str, Any] = {
     "sha256": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
     "url": "/adapters/adp-0a1b2c3d4e5f60718293a4b5/files/adapter_model.safetensors",
 }
-
-
-class ApiModel(BaseModel):
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 class AdapterFile(ApiModel):

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from app.db.tables import Artifact
 from app.domain.artifact import ArtifactKind
-from app.web.row_schema import from_row
+from app.web.api_model import from_row
 
 
 class ArtifactOut(BaseModel):

@@ -9,7 +9,7 @@ from app.db.tables import DatasetCheck
 from app.domain.dataset_checks.overlap import OverlapTotals, Pair
 from app.domain.dataset_checks.preview import PreviewRow, PreviewSpec, PreviewTotals
 from app.domain.dataset_checks.state import DatasetCheckFailure, DatasetCheckState
-from app.web.row_schema import from_row
+from app.web.api_model import from_row
 
 PREVIEW_EXAMPLE: dict[str, Any] = {"base_model": "gemma-3-270m", "train_on": "assistant", "rows": [1, 17]}
 OVERLAP_EXAMPLE: dict[str, Any] = {"validation_dataset_id": "file-0a1b2c3d4e5f60718293a4b5"}

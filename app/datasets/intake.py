@@ -13,7 +13,7 @@ from app.domain.datasets.formats import RecordFormat
 from app.web.bodies.upload_body import entered
 
 
-class Upload(NamedTuple):
+class ReceivedFile(NamedTuple):
     filename: str
     stored: StoredFile
     unsafe_filename: bool
@@ -26,7 +26,7 @@ async def enter(
     request: Request,
     project_id: str,
     id: str,
-    upload: Upload,
+    upload: ReceivedFile,
     expires_after_seconds: float | None,
     format: RecordFormat | None = None,
 ) -> Dataset:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Json
 
-from app.datasets.intake import Upload, enter
+from app.datasets.intake import ReceivedFile, enter
 from app.datasets.repository import ProblemFilter
 from app.datasets.schemas import DatasetOut, ProblemOut, ProblemPage
 from app.datasets.service import DatasetService
@@ -131,7 +131,7 @@ async def upload_dataset(
     asked = _read({} if columns is None else {"columns": columns})
     key, others = dataset_key(caller.project_id, id), ("columns",)
     form = await receive(request, storage, key, settings.max_upload_bytes, others=others, check=_read)
-    upload = Upload(form.filename, form.stored, form.unsafe_filename, _read(form.values).columns or asked.columns)
+    upload = ReceivedFile(form.filename, form.stored, form.unsafe_filename, _read(form.values).columns or asked.columns)
     response.headers["Location"] = f"/datasets/{id}"
     return DatasetOut.of(await enter(request, caller.project_id, id, upload, expires_after_seconds, format))
 
@@ -163,7 +163,7 @@ async def put_dataset(
     asked = _read({} if columns is None else {"columns": columns})
     key = dataset_key(caller.project_id, id)
     stored = await store_body(request, storage, key, settings.max_upload_bytes)
-    upload = Upload(clean_filename(filename), stored, is_unsafe_filename(filename), asked.columns)
+    upload = ReceivedFile(clean_filename(filename), stored, is_unsafe_filename(filename), asked.columns)
     response.headers["Location"] = f"/datasets/{id}"
     return DatasetOut.of(await enter(request, caller.project_id, id, upload, expires_after_seconds, format))
 

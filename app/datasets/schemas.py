@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict
 from app.db.problem_tables import DatasetProblemGroup
 from app.db.tables import Dataset, DatasetProblem
 from app.domain.datasets.formats import RecordFormat
-from app.domain.datasets.problem import Severity
-from app.domain.datasets.report import DatasetState, Problem, Report, Statistics
-from app.web.row_schema import from_row
+from app.domain.datasets.problem import Problem, Severity
+from app.domain.datasets.report import DatasetState, Report, Statistics
+from app.web.api_model import from_row
 
 PROBLEM: dict[str, Any] = {
     "line": 17,

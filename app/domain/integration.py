@@ -3,7 +3,9 @@
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
+from pydantic import Discriminator, Field, StringConstraints, Tag
+
+from app.domain.spec_part import SpecPart
 
 Label = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 IntegrationType = Literal["wandb", "mlflow", "tensorboard"]
@@ -40,11 +42,7 @@ NEEDS: Final[Mapping[IntegrationType, Needs]] = {
 }
 
 
-class Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class WandbRun(Part):
+class WandbRun(SpecPart):
     project: Label
     name: Label | None = None
     """Name of the run; defaults to the job's name or id."""
@@ -55,27 +53,27 @@ class WandbRun(Part):
     )
 
 
-class MlflowRun(Part):
+class MlflowRun(SpecPart):
     experiment: Label
     name: Label | None = None
     """Name of the run; defaults to the job's name or id."""
 
 
-class Wandb(Part):
+class Wandb(SpecPart):
     """Sends the metrics to Weights & Biases while the job trains, with the worker's `WANDB_API_KEY`."""
 
     type: Literal["wandb"]
     wandb: WandbRun
 
 
-class Mlflow(Part):
+class Mlflow(SpecPart):
     """Sends the metrics to the worker's `MLFLOW_TRACKING_URI` while the job trains."""
 
     type: Literal["mlflow"]
     mlflow: MlflowRun
 
 
-class Tensorboard(Part):
+class Tensorboard(SpecPart):
     """Saves the metrics as an artifact for TensorBoard, `tensorboard.tfevents`."""
 
     type: Literal["tensorboard"]

@@ -11,7 +11,7 @@ from app.domain.jobs.spec import JobSpec
 from app.domain.jobs.state import HELD, FailureReason, JobPhase, JobState
 from app.jobs.repository import NO_DETAILS, JobDetails
 from app.jobs.wait_reason import Waiting
-from app.web.row_schema import from_row
+from app.web.api_model import ApiModel, from_row
 
 EXAMPLE_SPEC = {
     "base_model": "gemma-3-270m",
@@ -24,10 +24,6 @@ EXAMPLE_SPEC = {
 }
 
 
-class ApiModel(BaseModel):
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-
 class Failure(ApiModel):
     reason: FailureReason
     """A stable code."""
@@ -38,12 +34,12 @@ class Resolved(ApiModel):
     """The decisions for one attempt, by the spec's field names."""
 
     attempt: int
-    resources: dict[str, Any] = {}
-    training: dict[str, Any] = {}
+    resources: dict[str, Any] = Field(default={})
+    training: dict[str, Any] = Field(default={})
     adapter: dict[str, Any] | None = None
     """Null if there is nothing to decide, as for the method `full`."""
     quantization: dict[str, Any] | None = None
-    engine: dict[str, Any] = {}
+    engine: dict[str, Any] = Field(default={})
     """Decisions that have no field in the spec: `compute_dtype`, `micro_batch_tokens`, `fast_paths`."""
 
 

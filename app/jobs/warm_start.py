@@ -8,7 +8,8 @@ from sqlalchemy.orm import Session
 from app.adapters.service import AdapterService
 from app.db.tables import Adapter, Checkpoint, Job, RegisteredModel
 from app.domain.ids import is_id
-from app.domain.jobs import spec as domain
+from app.domain.jobs.spec import JobSpec
+from app.domain.jobs.training_config import MAX_ALPHA, MAX_RANK, AdapterSpec
 from app.errors import AdapterNotFound, AmbiguousName, CheckpointWithoutAdapter, FieldError
 from app.jobs.checkpoints.repository import CheckpointRepository, adapter_of
 from app.jobs.model_names import resolve_model_name
@@ -26,7 +27,7 @@ class Start(NamedTuple):
     """Describes it in an error's message."""
     base_model: str
     revision: str | None
-    adapter: domain.AdapterSpec
+    adapter: AdapterSpec
     """Holds the adapter's fields as its files state them."""
 
 
@@ -69,18 +70,18 @@ class WarmStart:
     def _of_checkpoint(self, checkpoint: Checkpoint) -> Start:
         job: Job = JobRepository(self.session).get(self.project_id, checkpoint.job_id)
         adapter_of(checkpoint)
-        saved = domain.AdapterSpec.model_validate(job.spec["adapter"]).as_saved()
+        saved = AdapterSpec.model_validate(job.spec["adapter"]).as_saved()
         revision = checkpoint.base_model_revision
         return Start(checkpoint.id, f"Checkpoint {checkpoint.id}", job.base_model, revision, saved)
 
 
 def start_from_adapter(adapter: Adapter) -> Start:
-    saved = domain.AdapterSpec.model_validate(adapter.manifest["spec"]["adapter"]).as_saved()
+    saved = AdapterSpec.model_validate(adapter.manifest["spec"]["adapter"]).as_saved()
     revision = adapter.manifest["base_model"]["revision"]
     return Start(adapter.id, f"Adapter {adapter.id}", adapter.base_model, revision, saved)
 
 
-def copy_adapter_shape(spec: domain.JobSpec, start: Start, errors: list[FieldError]) -> domain.JobSpec:
+def copy_adapter_shape(spec: JobSpec, start: Start, errors: list[FieldError]) -> JobSpec:
     """Return the spec with the omitted fields of its `adapter` copied from `start`."""
     theirs = start.adapter.model_dump()
     given = spec.adapter.model_dump(exclude_unset=True) if spec.adapter else {}
@@ -90,11 +91,11 @@ def copy_adapter_shape(spec: domain.JobSpec, start: Start, errors: list[FieldErr
         if field in given and _comparable(given[field]) != _comparable(theirs[field]):
             message = f"{start.shown} has {theirs[field]!r:.200}, not {given[field]!r:.80}; remove this field."
             errors.append(FieldError(f"/adapter/{field}", "init_from_mismatch", message))
-    if theirs["rank"] > domain.MAX_RANK or theirs["alpha"] > domain.MAX_ALPHA:
-        limits = f"a job supports at most rank {domain.MAX_RANK:,} and alpha {domain.MAX_ALPHA:,}"
+    if theirs["rank"] > MAX_RANK or theirs["alpha"] > MAX_ALPHA:
+        limits = f"a job supports at most rank {MAX_RANK:,} and alpha {MAX_ALPHA:,}"
         message = f"{start.shown} has rank {theirs['rank']} and alpha {theirs['alpha']:g}; {limits}."
         errors.append(FieldError("/init_from", "adapter_too_large", message))
-    return spec if errors else spec.model_copy(update={"adapter": domain.AdapterSpec.model_validate(theirs | given)})
+    return spec if errors else spec.model_copy(update={"adapter": AdapterSpec.model_validate(theirs | given)})
 
 
 def _comparable(value: object) -> object:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.domain.caller import SCOPES, Scope
 from app.keys.repository import ShownKey
 from app.keys.service import DAY_SECONDS, MAX_LIFE_SECONDS, MAX_OVERLAP_SECONDS
-from app.web.row_schema import from_row
+from app.web.api_model import from_row
 
 EXAMPLE: dict[str, Any] = {"project": "research", "name": "ci", "scopes": ["read"], "expires_after_seconds": 7776000}
 KeyState = Literal["active", "expired", "revoked"]

@@ -26,7 +26,7 @@ from app.models.fetch_repository import FetchRepository, Hold
 from app.models.folder import read_folder, revision_of
 from app.models.hub import HubSource
 from app.models.licence import read_licence
-from app.models.sources import FetchFailed, FolderSource, Resolved, Source, SourceFile
+from app.models.sources import FetchFailed, FolderSource, ModelSource, ResolvedSource, SourceFile
 from app.secrets.redaction import redact_error
 from app.storage import Storage
 
@@ -36,7 +36,7 @@ LEAST_FREE_BYTES = 32 * 10**6
 RENEWALS_A_LEASE = 6
 
 
-def open_source(source: str, revision: str | None, roots: Sequence[Path] | None, work: Path) -> Source:
+def open_source(source: str, revision: str | None, roots: Sequence[Path] | None, work: Path) -> ModelSource:
     """Open the source. A folder must lie below one of `roots`, or anywhere if `roots` is None."""
     return FolderSource(Path(source), roots) if source.startswith("/") else HubSource(source, revision or "main", work)
 
@@ -135,7 +135,7 @@ class ModelFetch:
             **facts._asdict(),
         }
 
-    def _check_disk_space(self, source: Source, found: Resolved) -> None:
+    def _check_disk_space(self, source: ModelSource, found: ResolvedSource) -> None:
         """Check the disk space before any byte is copied. A folder on the storage's own disk needs none."""
         stored = self.place.storage
         sizes = [file.size for file in found.files]
@@ -152,7 +152,7 @@ class ModelFetch:
                 )
                 raise FetchFailed(ModelFailure.disk_full, message)
 
-    def _store(self, source: Source, file: SourceFile) -> StoredFile:
+    def _store(self, source: ModelSource, file: SourceFile) -> StoredFile:
         done = self.num_done
         if file.sha256 is not None and (stored := self._find(file, file.sha256)):
             source.adopt(file, stored, self.place.storage)

@@ -18,7 +18,7 @@ from app.errors import InvalidModelFolder
 from app.jitter import jittered
 from app.models.headers import INDEX, SINGLE, read_index
 from app.models.licence import is_licence
-from app.models.sources import Advance, FetchFailed, Resolved, SourceFile
+from app.models.sources import Advance, FetchFailed, ResolvedSource, SourceFile
 from app.storage import Storage
 
 LOADED = (".json", ".model", ".txt", ".jinja")
@@ -46,7 +46,7 @@ class HubSource:
         self._local: Path | None = None
         """Points to a copy in the hub's own cache, if the hub must not be contacted."""
 
-    def resolve(self) -> Resolved:
+    def resolve(self) -> ResolvedSource:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._hub.constants.is_offline_mode():
             return self._resolve_offline()
@@ -58,14 +58,14 @@ class HubSource:
             if "/" not in each.rfilename
         ]
         licence = getattr(info.card_data, "license", None)
-        return Resolved(self._choose_files(files), self.commit, licence if isinstance(licence, str) else None)
+        return ResolvedSource(self._choose_files(files), self.commit, licence if isinstance(licence, str) else None)
 
     def _ask_info(self) -> Any:
         with self._translated_errors():
             timeout: Any = _timeout(CONNECT_SECONDS)
             return self._hub.HfApi().model_info(self.id, revision=self.asked, timeout=timeout, files_metadata=True)
 
-    def _resolve_offline(self) -> Resolved:
+    def _resolve_offline(self) -> ResolvedSource:
         """Resolve from the cache of the hub's own tools (HF_HOME), which an operator has filled."""
         try:
             found = self._hub.snapshot_download(self.id, revision=self.asked, local_files_only=True)
@@ -78,7 +78,7 @@ class HubSource:
         self._local = Path(found)
         self.commit = self._local.name
         files = [SourceFile(path.name, path.stat().st_size) for path in sorted(self._local.iterdir()) if path.is_file()]
-        return Resolved(self._choose_files(files), self.commit)
+        return ResolvedSource(self._choose_files(files), self.commit)
 
     def _choose_files(self, files: list[SourceFile]) -> list[SourceFile]:
         """Return the files that a load reads, the small ones first. Weights that the index does not name belong to

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.db import tables
 from app.domain.model import ModelState
-from app.web.row_schema import from_row
+from app.web.api_model import from_row
 
 CREATE_EXAMPLE: dict[str, Any] = {
     "name": "gemma-3-270m",

@@ -32,7 +32,7 @@ class SourceFile(NamedTuple):
     """Is the digest that the hub reports, if any."""
 
 
-class Resolved(NamedTuple):
+class ResolvedSource(NamedTuple):
     files: Sequence[SourceFile]
     revision: str | None = None
     """Is the commit of the hub; a folder's revision is computed from its files."""
@@ -40,11 +40,11 @@ class Resolved(NamedTuple):
     """Is the licence id that the hub reports."""
 
 
-class Source(Protocol):
+class ModelSource(Protocol):
     folder: Path
     """Names the folder in which the model's facts can be read once all files were provided."""
 
-    def resolve(self) -> Resolved: ...
+    def resolve(self) -> ResolvedSource: ...
 
     def provide(self, file: SourceFile, advance: Advance) -> tuple[Path, str]:
         """Return the path of the file on this machine, and its digest."""
@@ -62,7 +62,7 @@ class FolderSource:
     def __init__(self, folder: Path, roots: Sequence[Path] | None) -> None:
         self.folder, self._roots = folder, roots
 
-    def resolve(self) -> Resolved:
+    def resolve(self) -> ResolvedSource:
         real = self.folder.resolve()
         if self._roots is not None and not any(real.is_relative_to(root.resolve()) for root in self._roots):
             raise FetchFailed(ModelFailure.path_not_allowed, not_allowed(self.folder, self._roots))
@@ -71,7 +71,7 @@ class FolderSource:
                 f"No such folder on the worker's machine: {self.folder}; pass one that it can read."
             )
         paths = [path for path in sorted(real.iterdir()) if path.suffix in LOADED and path.is_file()]
-        return Resolved([SourceFile(path.name, path.stat().st_size) for path in paths])
+        return ResolvedSource([SourceFile(path.name, path.stat().st_size) for path in paths])
 
     def provide(self, file: SourceFile, advance: Advance) -> tuple[Path, str]:
         path, digest = self.folder / file.path, hashlib.sha256()

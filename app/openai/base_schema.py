@@ -3,11 +3,7 @@
 from datetime import datetime
 from typing import Any, overload
 
-from pydantic import BaseModel, ConfigDict
-
-
-class ApiModel(BaseModel):
-    model_config = ConfigDict(use_attribute_docstrings=True)
+from pydantic import BaseModel
 
 
 @overload

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
 from app.errors import Conflict, StorageFull, TunewrightError
-from app.web.problems import Problem
+from app.web.problems import ApiProblem
 
 ErrorType = Literal["invalid_request_error", "authentication_error", "permission_error", "server_error"]
 PLACES = {"body", "query", "path", "header", "cookie"}
@@ -63,7 +63,7 @@ def refusals(*errors: type[TunewrightError]) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def envelope(request: Request, problem: Problem) -> Response:
+def envelope(request: Request, problem: ApiProblem) -> Response:
     status = _status(problem.status)
     error = ErrorObject(
         message=_message(request, problem),
@@ -95,7 +95,7 @@ def _is_retryable(cause: Exception | None) -> bool:
     return cause.passes if isinstance(cause, Conflict) else not isinstance(cause, StorageFull)
 
 
-def _message(request: Request, problem: Problem) -> str:
+def _message(request: Request, problem: ApiProblem) -> str:
     if problem.errors:
         messages = [f"{param_of(each.pointer) or 'the body'}: {each.message}" for each in problem.errors[:SHOWN_ERRORS]]
         more = len(problem.errors) - SHOWN_ERRORS
@@ -105,7 +105,7 @@ def _message(request: Request, problem: Problem) -> str:
     return problem.detail
 
 
-def _param(request: Request, problem: Problem) -> str | None:
+def _param(request: Request, problem: ApiProblem) -> str | None:
     if problem.errors:
         return param_of(problem.errors[0].pointer)
     to_blame = {getattr(problem.cause, "id", None), getattr(problem.cause, "name", None)}

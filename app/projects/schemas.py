@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from app.db.tables import Project
 from app.domain.jobs.spec import Label
 from app.domain.project import DeletionState
-from app.web.row_schema import from_row
+from app.web.api_model import from_row
 
 MAX_LIMIT = 1_000_000
 SETTINGS_EXAMPLE: dict[str, Any] = {"max_running_jobs": 2, "allowed_labels": {"pool": ["a", "b"]}}

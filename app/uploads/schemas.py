@@ -11,7 +11,7 @@ from app.domain.datasets.columns import Columns
 from app.domain.datasets.formats import RecordFormat
 from app.domain.upload import MAX_PARTS, UploadState
 from app.settings import CENTURY_SECONDS
-from app.web.row_schema import from_row
+from app.web.api_model import from_row
 
 CREATE_EXAMPLE: dict[str, Any] = {"bytes": 10_000_000_000, "filename": "tickets.jsonl"}
 COMPLETE_EXAMPLE: dict[str, Any] = {"part_ids": ["part_0a1b2c3d4e5f60718293a4b5", "part_5f0c1d2e3a4b5c6d7e8f9a0b"]}

@@ -76,7 +76,7 @@ def problems(*errors: type[TunewrightError]) -> dict[int | str, dict[str, Any]]:
     }
 
 
-class Problem(NamedTuple):
+class ApiProblem(NamedTuple):
     """Holds the facts of an error, independent of the API that renders it."""
 
     status: int
@@ -87,10 +87,10 @@ class Problem(NamedTuple):
     cause: Exception | None = None
 
 
-Render = Callable[[Request, Problem], Response]
+Render = Callable[[Request, ApiProblem], Response]
 
 
-def problem_json(request: Request, problem: Problem) -> Response:
+def problem_json(request: Request, problem: ApiProblem) -> Response:
     body = ProblemDetails(
         type=f"urn:tunewright:error:{problem.code}",
         title=HTTPStatus(problem.status).phrase,
@@ -111,7 +111,7 @@ def pointer(location: Sequence[str | int]) -> str:
 def install(app: FastAPI, render: Render = problem_json) -> None:
     """Render every error of this app with `render`."""
 
-    def handle(kind: type[Exception], describe: Callable[[Request, Any], Problem]) -> None:
+    def handle(kind: type[Exception], describe: Callable[[Request, Any], ApiProblem]) -> None:
         async def answer(request: Request, error: Exception) -> Response:
             problem = describe(request, error)._replace(cause=error)
             request.scope[ERROR_CODE] = problem.code
@@ -127,7 +127,7 @@ def install(app: FastAPI, render: Render = problem_json) -> None:
     handle(Exception, _describe_unexpected_error)
 
 
-def _describe_error(request: Request, error: TunewrightError) -> Problem:
+def _describe_error(request: Request, error: TunewrightError) -> ApiProblem:
     headers = {}
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
@@ -137,22 +137,22 @@ def _describe_error(request: Request, error: TunewrightError) -> Problem:
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, Conflict) and error.passes:
         headers["Retry-After"] = "1"
-    return Problem(error.status, error.code, str(error), error.errors, headers)
+    return ApiProblem(error.status, error.code, str(error), error.errors, headers)
 
 
-def _describe_invalid_request(request: Request, error: RequestValidationError) -> Problem:
+def _describe_invalid_request(request: Request, error: RequestValidationError) -> ApiProblem:
     errors = [FieldError(pointer(found["loc"]), found["type"], found["msg"]) for found in error.errors()]
     places = ", ".join(each.pointer for each in errors[:5])
-    return Problem(422, "invalid_request", f"Invalid parameters: {places}.", errors)
+    return ApiProblem(422, "invalid_request", f"Invalid parameters: {places}.", errors)
 
 
-def _describe_http_exception(request: Request, error: HTTPException) -> Problem:
+def _describe_http_exception(request: Request, error: HTTPException) -> ApiProblem:
     if error.status_code == 404:
         return _describe_error(request, NotFound())
     if error.status_code == 405:
-        return Problem(405, "method_not_allowed", str(error.detail), headers={"Allow": ", ".join(_allowed(request))})
+        return ApiProblem(405, "method_not_allowed", str(error.detail), headers={"Allow": ", ".join(_allowed(request))})
     code = HTTPStatus(error.status_code).name.lower()
-    return Problem(error.status_code, code, str(error.detail), headers=error.headers or {})
+    return ApiProblem(error.status_code, code, str(error.detail), headers=error.headers or {})
 
 
 def _allowed(request: Request) -> list[str]:
@@ -164,14 +164,14 @@ def _allowed(request: Request) -> list[str]:
     ]
 
 
-def _describe_unstorable_value(request: Request, error: DataError) -> Problem:
+def _describe_unstorable_value(request: Request, error: DataError) -> ApiProblem:
     """Describe a value that PostgreSQL cannot store: NUL in text, numbers beyond 64 bits."""
     log.warning("request contained a value that cannot be stored", path=request.url.path, error=str(error.orig))
     detail = "A value contains a NUL character or a number that cannot be stored; remove it."
-    return Problem(422, "invalid_request", detail)
+    return ApiProblem(422, "invalid_request", detail)
 
 
-def _describe_refused_write(request: Request, error: IntegrityError) -> Problem:
+def _describe_refused_write(request: Request, error: IntegrityError) -> ApiProblem:
     """Describe a refused write. If the project was deleted during the request, its key is no longer valid."""
     constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None) or ""
     if constraint.endswith("_project_id_projects"):
@@ -179,6 +179,6 @@ def _describe_refused_write(request: Request, error: IntegrityError) -> Problem:
     return _describe_unexpected_error(request, error)
 
 
-def _describe_unexpected_error(request: Request, error: Exception) -> Problem:
+def _describe_unexpected_error(request: Request, error: Exception) -> ApiProblem:
     log.error("request failed", path=request.url.path, exc_info=error)
-    return Problem(500, "internal_error", "Internal server error. Nothing was changed; see the server's log.")
+    return ApiProblem(500, "internal_error", "Internal server error. Nothing was changed; see the server's log.")

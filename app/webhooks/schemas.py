@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.db.tables import Webhook
 from app.domain.caller import Caller
 from app.domain.webhook import EVENT_TYPES, DeliveryState, JobEventType
-from app.web.row_schema import from_row
+from app.web.api_model import from_row
 from app.webhooks.target import MAX_URL_CHARS, parse
 
 EXAMPLE: dict[str, Any] = {"url": "https://hooks.example.com/tunewright", "name": "deploys"}

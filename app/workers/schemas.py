@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from app.web.row_schema import from_row
+from app.web.api_model import from_row
 from app.workers.reasons import Reason
 from app.workers.repository import ShownWorker
 

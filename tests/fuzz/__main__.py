@@ -15,7 +15,7 @@ from app.domain.datasets.report import Report
 from benchmarks import machine
 from tests.fuzz.datasets import check_file, inspect, make_file
 from tests.fuzz.server import check_uploads
-from worker.inspection.protocol import REPORT, InspectionRequest, Task
+from worker.inspection.protocol import REPORT, InspectionRequest, InspectionTask
 from worker.processes.inspection import InspectionFailed, run
 
 GB = 10**9
@@ -25,7 +25,7 @@ def check_in_process(seed: int, scratch: Path) -> None:
     """Check that the inspection process reports what the same code reports here."""
     name, data, named = make_file(seed)
     request = InspectionRequest(
-        task=Task.inspect,
+        task=InspectionTask.inspect,
         filename=name,
         format=named,
         memory_bytes=2 * GB,

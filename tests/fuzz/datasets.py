@@ -20,7 +20,7 @@ from app.domain.datasets.report import Report
 from app.domain.datasets.validation import check_record
 from tests.fuzz.containers import CONTAINERS, PACKINGS, WRAPPINGS
 from worker.inspection.fast_check import NOTHING, FastCheck
-from worker.inspection.formats.containers import Rows, Unreadable, read_rows
+from worker.inspection.formats.containers import Unreadable, UploadedRows, read_rows
 from worker.inspection.inspection import InspectedRows, Inspection
 
 MOST_SECONDS: Final = 1.0
@@ -172,7 +172,7 @@ def inspect(
         rows = read_rows(io.BytesIO(data), name, folder, named)
     except Unreadable as error:
         inspection.problems.note(error.line, error.finding)
-        rows = Rows("jsonl", "none", "", True, iter(()))
+        rows = UploadedRows("jsonl", "none", "", True, iter(()))
     inspection.read(rows.blocks)
     inspection.note_file(rows, unsafe_filename=unsafe_filename)
     hashes = folder / "hashes"

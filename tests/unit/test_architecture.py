@@ -106,6 +106,18 @@ def test_no_module_has_a_catch_all_name() -> None:
     assert not [path for path in CODE if catch_alls & {path.stem, path.parent.name}]
 
 
+def test_no_class_name_stands_twice_in_server_and_worker() -> None:
+    """A class has one name, and a search for the name finds one class. The client mirrors the API's names."""
+    places: dict[str, list[str]] = {}
+    for path in CODE:
+        if path.relative_to(ROOT).parts[0] != "tunewright":
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ClassDef):
+                    places.setdefault(node.name, []).append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert len(places) > 500
+    assert not {name: found for name, found in places.items() if len(found) > 1}
+
+
 def test_folders_are_small() -> None:
     """Six folders once held 18 to 65 modules, and only a module's name showed where to look. `__init__` and `__main__`
     do not count."""

@@ -8,18 +8,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from app.domain.datasets.formats import MAX_DEPTH, MAX_LINE_BYTES, is_blank
-from app.domain.datasets.report import (
-    KEYS,
-    SHOWN_PROBLEMS,
-    Finding,
-    RecordFormat,
-    check_record,
-    find_format,
-    parse_line,
-    split_lines,
-    to_messages,
-)
+from app.domain.datasets.conversation import to_messages
+from app.domain.datasets.formats import KEYS, MAX_DEPTH, MAX_LINE_BYTES, RecordFormat, find_format, is_blank, parse_line
+from app.domain.datasets.lines import split_lines
+from app.domain.datasets.problem import Finding
+from app.domain.datasets.report import SHOWN_PROBLEMS
+from app.domain.datasets.validation import check_record
 from tests.fixtures.inspection import inspect, line
 
 NO_DEADLINE = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])

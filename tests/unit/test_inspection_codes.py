@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from app.domain.datasets.conversation import to_messages, tools_of
 from app.domain.datasets.formats import KEYS, RecordFormat
 from app.domain.datasets.problem import CODES, Severity
-from app.domain.datasets.report import to_messages, tools_of
 from tests.fixtures.inspection import codes, inspect, inspect_bytes, inspect_lines, line
 from tests.fuzz.datasets import inspect as inspect_file
 

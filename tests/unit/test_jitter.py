@@ -10,7 +10,7 @@ from app.jitter import jittered as of_the_server
 from app.jobs.queue.repository import Claim
 from tunewright.transport import jittered as of_the_client
 from tunewright.watch import Outage
-from worker.attempt.metrics.reporter import Heartbeat
+from worker.attempt.heartbeat import Heartbeat
 from worker.light.lease import RENEWALS_A_LEASE, Lease
 
 COUNT = 100

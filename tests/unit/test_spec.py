@@ -3,7 +3,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from app.domain.jobs.spec import AdapterSpec, DpoSpec, JobSpec
+from app.domain.jobs.spec import JobSpec
+from app.domain.jobs.training_config import AdapterSpec, DpoSpec
 
 DATASET = "file-" + "0" * 24
 ADAPTER = "adp-" + "0" * 24

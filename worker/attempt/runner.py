@@ -4,17 +4,13 @@ The training process and the local folder are always removed at the end. If the 
 the next attempt resumes from the last checkpoint, and a worker on this machine removes the folder.
 """
 
-import math
-import queue
 import shutil
 import threading
-import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import structlog
 from redis import Redis
@@ -22,51 +18,39 @@ from sqlalchemy.exc import DBAPIError
 
 from app.datasets.service import format_of
 from app.db.session import Sessions, transaction
-from app.domain.events.job_events import WarningIssued
 from app.domain.jobs.spec import JobSpec
 from app.domain.jobs.state import FailureReason, JobPhase, JobState
 from app.errors import AdapterNotFound, CheckpointNotFound, InvalidModelFolder, ModelNotFound, StaleAttempt
 from app.jobs.attempts.service import RUNNING, AttemptService
 from app.jobs.queue.repository import Claim
-from app.secrets.redaction import redact_error
 from app.settings import Settings
-from app.storage import FAILURES, Storage
+from app.storage import Storage
+from worker.attempt.checkpoint_uploader import CheckpointUploader
+from worker.attempt.child_session import ChildSession
 from worker.attempt.event_reporter import EventReporter
 from worker.attempt.fenced_writer import FencedWriter
+from worker.attempt.heartbeat import Heartbeat
 from worker.attempt.inputs import InputFetcher, read_inputs
-from worker.attempt.metrics.reporter import Heartbeat, Reporter
+from worker.attempt.message_handler import MessageHandler
+from worker.attempt.metrics.reporter import Reporter
 from worker.attempt.outputs import OutputUploader
 from worker.attempt.overlap_check import warn_of_overlap
 from worker.attempt.trackers.feeds import Trackers
-from worker.attempt.watchdog import Watchdog, explain_exit, failure_from_exception, protocol_failure
+from worker.attempt.watchdog import StopRequests, failure_from_exception, protocol_failure
 from worker.host.disk_space import DiskSpace
 from worker.host.hardware import find_training_machine, training_device
 from worker.host.model_cache import FetchStopped, ModelCache
 from worker.host.work_folders import attempt_folder, hold_folder
 from worker.processes.child_messages import ProtocolBroken
 from worker.processes.standby import StandbyProcess
-from worker.processes.training import TrainingProcess
-from worker.training.runtime.messages import (
-    CheckpointWritten,
-    ChildMessage,
-    EventMessage,
-    Failed,
-    Finished,
-    PhaseEntered,
-    Planned,
-    Replanned,
-    Started,
-    Stop,
-    Stopped,
-    TrainingRequest,
-)
+from worker.training.runtime.messages import ChildMessage, Failed, Finished, Stopped, TrainingRequest
 
 log = structlog.get_logger()
 T = TypeVar("T")
-TICK_SECONDS = 0.2
+MISSING_INPUTS: Final = (ModelNotFound, InvalidModelFolder, AdapterNotFound, CheckpointNotFound)
 
 
-class Attempt:
+class AttemptRunner:
     def __init__(
         self,
         settings: Settings,
@@ -82,22 +66,17 @@ class Attempt:
         self.settings, self.sessions, self.storage, self.claim = settings, sessions, storage, claim
         self.drain, self.standby, self.disk_space = drain, standby, disk_space
         self.heartbeat = Heartbeat(sessions, claim, settings.lease_seconds, settings.heartbeat_seconds)
-        self.drain_ends = math.inf
-        self.fence = FencedWriter(sessions, claim, settings.lease_seconds, self._is_given_up)
+        stop_requests = StopRequests(self.heartbeat, drain, settings.drain_timeout_seconds)
+        self.fence = FencedWriter(sessions, claim, settings.lease_seconds, stop_requests.is_given_up)
         self.reporter = Reporter(self.fence, redis, claim)
         self.folder = attempt_folder(settings.work_dir, claim)
         self.event_reporter = EventReporter(self.fence)
-        self.input_fetcher = InputFetcher(storage, self.fence, claim, self.folder, cache, self._must_stop)
+        self.input_fetcher = InputFetcher(storage, self.fence, claim, self.folder, cache, stop_requests.must_stop)
         self.output_uploader = OutputUploader(storage, self.fence, claim, self.folder)
         self.trackers = Trackers(self.fence, claim, self.folder, settings.data_dir.absolute())
-        self.base_model_revision = ""
-        """Is set once the inputs are read."""
-        self.used_standby_process = False
-        """Says whether the training process had the model's tokenizer loaded when it received the job."""
-        self.uploads = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
-        self.uploaded: list[tuple[Future[None], Path]] = []
-        """Lists the uploads of checkpoints, including finished ones. The first entry may be the comparison of the
-        datasets."""
+        self.checkpoint_uploader = CheckpointUploader(self.fence, self.reporter, self.output_uploader)
+        self.messages = MessageHandler(self.fence, self.reporter, self.event_reporter, self.checkpoint_uploader)
+        self.child_session = ChildSession(settings, claim, self.heartbeat, stop_requests, self.messages)
 
     def run(self) -> None:
         with ExitStack() as folder:
@@ -105,8 +84,8 @@ class Attempt:
                 folder.enter_context(hold_folder(self.folder))
                 folder.callback(self.input_fetcher.close)
                 self.reporter.open(self.folder)
-                with self.heartbeat:
-                    self._run()
+                with self.heartbeat, self.checkpoint_uploader:
+                    self._prepare_and_train()
             except StaleAttempt:
                 self._abandon()
             except ProtocolBroken as error:
@@ -122,62 +101,17 @@ class Attempt:
                 if self.reporter.close():
                     shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _is_given_up(self) -> bool:
-        """Return whether the attempt is lost, or PostgreSQL was unreachable for longer than a drain may take. In the
-        second case the lease expires and the next attempt resumes from the last checkpoint."""
-        return self.heartbeat.stale or (self._is_draining() and time.monotonic() > self.drain_ends)
-
-    def _must_stop(self) -> bool:
-        return self.heartbeat.stale or self._requested_stop() is not None
-
-    def _is_draining(self) -> bool:
-        if self.drain.is_set():
-            self.drain_ends = min(self.drain_ends, time.monotonic() + self.settings.drain_timeout_seconds)
-        return self.drain.is_set()
-
-    def _run(self) -> None:
-        try:
-            self._prepare_and_train()
-        finally:
-            self.uploads.shutdown(cancel_futures=True)
-
     def _prepare_and_train(self) -> None:
         try:
             request = self.prepare()
         except FetchStopped:
             self.conclude(Stopped(step=0))
             return
-        except (ModelNotFound, InvalidModelFolder) as error:
-            self.fail(Failed(reason=FailureReason.model_unusable, message=str(error)))
-            return
-        except AdapterNotFound as error:
-            message = f"The adapter or checkpoint that init_from names was deleted. {error}"
-            self.fail(Failed(reason=FailureReason.init_from_not_found, message=message))
-            return
-        except CheckpointNotFound as error:
-            message = f'The checkpoint to resume from no longer exists. {error} Retry the job from "start".'
-            self.fail(Failed(reason=FailureReason.checkpoint_unusable, message=message))
+        except MISSING_INPUTS as error:
+            self.fail(explain_missing_input(error))
             return
         self.trackers.start(request.spec)
-        last = self.train(request)
-        for upload, _ in self.uploaded:
-            upload.result()
-        self.conclude(last)
-
-    def _fail_attempt(self, failed: Failed) -> None:
-        try:
-            self.flush()
-            self.fail(failed)
-        except StaleAttempt:
-            self._abandon()
-
-    def _abandon(self) -> None:
-        log.warning("the attempt lost its job; it stops", job=self.claim.job_id, attempt=self.claim.attempt)
-        try:
-            with transaction(self.sessions, "request_orphan_collection") as session:
-                AttemptService(session, self.claim).request_orphan_collection()
-        except DBAPIError as error:
-            log.warning("files of a lost attempt may remain in storage", job=self.claim.job_id, error=str(error)[:300])
+        self.conclude(self.train(request))
 
     def prepare(self) -> TrainingRequest:
         """Fetch the training process's inputs into the attempt's folder."""
@@ -191,11 +125,11 @@ class Attempt:
             inputs.job.init_from_id if checkpoint_path is None else None
         )
         assert inputs.model.revision is not None  # Every ready model has one.
-        self.base_model_revision = inputs.model.revision
+        self.checkpoint_uploader.base_model_revision = inputs.model.revision
         dataset = self.input_fetcher.fetch_rows("training.jsonl", inputs.dataset)
         if validation := inputs.validation:
             compare = partial(warn_of_overlap, self.storage, self.folder, inputs.dataset, validation, self.write)
-            self.uploaded.append((self.uploads.submit(compare), self.folder / "compared"))
+            self.checkpoint_uploader.run_before_uploads(compare)
         return TrainingRequest(
             spec=spec.decided(inputs.model.max_seq_len),
             spec_as_sent=spec,
@@ -225,122 +159,18 @@ class Attempt:
         )
 
     def train(self, request: TrainingRequest) -> ChildMessage:
-        """Run the training process to its end, handling its messages. Return its last message, or a failure if it sent
-        none."""
-        standby = self.standby.take(request.base_model_path)
-        if standby is not None:
-            last = self._train_in(standby, request)
-            if standby.begun or not isinstance(last, Failed):
-                return last
-            log.warning("the standby process died before its job began", job=self.claim.job_id)
-        return self._train_in(TrainingProcess.logging_to(self.folder / "training.log"), request)
-
-    def _train_in(self, child: TrainingProcess, request: TrainingRequest) -> ChildMessage:
-        self.used_standby_process = child.ready is not None and child.ready.base_model_path == request.base_model_path
-        child.begin(request, self.reporter.record)
-        self.heartbeat.log_tail = child.log_tail
-        try:
-            last = self._listen(child)
-            if last is None:
-                child.wait_for_exit()
-        finally:
-            code = child.end()
-            self.write(lambda attempt: attempt.keep_log(child.log_tail()), "keep_log")
-        return explain_exit(last, child, code)
-
-    def _listen(self, child: TrainingProcess) -> ChildMessage | None:
-        patience_ends: float | None = None
-        requested: Stop | None = None
-        last: ChildMessage | None = None
-        watchdog = Watchdog(child, self.heartbeat, self.settings.stall_timeout_seconds)
-        while True:
-            if self.heartbeat.stale:
-                raise StaleAttempt
-            stop = self._requested_stop()
-            if stop and stop != requested:
-                child.request_stop(stop)
-                requested = stop
-                settings = self.settings
-                allowed = settings.drain_timeout_seconds if stop.why == "drain" else settings.stop_timeout_seconds
-                patience_ends = min(patience_ends or math.inf, time.monotonic() + allowed)
-            if patience_ends and time.monotonic() > patience_ends:
-                child.kill()
-            if last is None and (failure := watchdog.find_failure()):
-                return failure
-            if self.reporter.flush_if_due():
-                self.event_reporter.write_queued()
-            try:
-                message = child.messages.get(timeout=TICK_SECONDS)
-            except queue.Empty:
-                continue
-            if message is None:
-                return last or (Stopped(step=0) if patience_ends else None)
-            if isinstance(message, Finished | Failed | Stopped):
-                last = message
-            self._handle_message(message)
-
-    def _requested_stop(self) -> Stop | None:
-        if self.heartbeat.state is JobState.cancelling:
-            return Stop(why="cancel")
-        wanted = self.heartbeat.state is JobState.running and not self._is_draining()
-        return None if wanted else Stop(why="drain")
-
-    def _handle_message(self, message: ChildMessage) -> None:
-        match message:
-            case PhaseEntered():
-                self.event_reporter.report(message.phase)
-            case EventMessage():
-                self.event_reporter.report(message.event)
-            case CheckpointWritten():
-                self._queue_upload(message)
-            case Planned() | Replanned() | Started():
-                self.event_reporter.flush()
-                self._record_plan_or_start(message)
-
-    def _record_plan_or_start(self, message: Planned | Replanned | Started) -> None:
-        match message:
-            case Planned():
-                self.reporter.total_steps = message.total_steps
-                plan = message.resolved, message.total_steps, message.start_step, message.inexact_resumes
-                self.write(lambda attempt: attempt.plan(*plan), "plan")
-            case Replanned():
-                self.write(lambda attempt: attempt.replan(message.resolved), "replan")
-            case Started():
-                checks = message.parity_seconds, message.dry_run_seconds, self.used_standby_process
-                self.write(lambda attempt: attempt.training_started(*checks), "start")
-
-    def _queue_upload(self, written: CheckpointWritten) -> None:
-        """Upload the checkpoint on a separate thread, one at a time. A newer checkpoint replaces one that still waits,
-        so that an outage does not fill the disk."""
-        if self.uploaded and self.uploaded[-1][0].cancel():
-            self.output_uploader.written.remove(self.uploaded.pop()[1])
-        self.uploaded.append((self.uploads.submit(self._store_checkpoint, written), written.path))
-
-    def _store_checkpoint(self, written: CheckpointWritten) -> None:
-        """Upload and record a checkpoint. If storage rejects it, only the checkpoint is lost; the training continues.
-
-        The metric points before it are stored first, since an attempt that resumes from it does not repeat them."""
-        try:
-            files = self.output_uploader.upload_checkpoint(written.path, written.step)
-        except FAILURES as error:
-            detail = (
-                f"Could not store the checkpoint of step {written.step} ({redact_error(error)}). The training "
-                "continues; after a crash it would resume from the previous checkpoint."
-            )
-            warning = WarningIssued(code="checkpoint_failed", detail=detail)
-            self.write(lambda attempt: attempt.append_event(warning), "append_event")
-        else:
-            self.flush()
-            made_with = self.base_model_revision, written.machine
-            self.write(lambda attempt: attempt.save_checkpoint(written.step, files, *made_with), "save_checkpoint")
-        self.output_uploader.written.remove(written.path)
+        """Run the training process to its end, and wait until its checkpoints are stored. Return its last message, or a
+        failure if it sent none."""
+        last = self.child_session.run(request, self.standby)
+        self.checkpoint_uploader.wait()
+        return last
 
     def conclude(self, last: ChildMessage) -> None:
         """Record the attempt's outcome. A result counts only while the job is running or pausing.
 
         If a cancellation was committed first, or the job was paused and resumed and is queued again, the attempt only
         releases the job."""
-        self.flush()
+        self.reporter.flush_with_retries()
         if isinstance(last, Finished | Failed):
             self.trackers.settle(finished=isinstance(last, Finished))
         self.event_reporter.flush()
@@ -377,13 +207,33 @@ class Attempt:
             # the response was lost; then the release changes nothing.
             self.write(AttemptService.release, "release")
 
-    def flush(self) -> None:
-        """Store the last metric points, and wait while PostgreSQL is unreachable."""
-        while True:
-            try:
-                return self.reporter.flush()
-            except DBAPIError as error:
-                self.fence.wait_for_postgres(error)
+    def _fail_attempt(self, failed: Failed) -> None:
+        try:
+            self.reporter.flush_with_retries()
+            self.fail(failed)
+        except StaleAttempt:
+            self._abandon()
+
+    def _abandon(self) -> None:
+        log.warning("the attempt lost its job; it stops", job=self.claim.job_id, attempt=self.claim.attempt)
+        try:
+            with transaction(self.sessions, "request_orphan_collection") as session:
+                AttemptService(session, self.claim).request_orphan_collection()
+        except DBAPIError as error:
+            log.warning("files of a lost attempt may remain in storage", job=self.claim.job_id, error=str(error)[:300])
 
     def write(self, change: Callable[[AttemptService], T], step: str) -> T:
         return self.fence.write(change, step)
+
+
+def explain_missing_input(error: Exception) -> Failed:
+    """Return the failure of an attempt whose inputs no longer exist or cannot be used."""
+    match error:
+        case AdapterNotFound():
+            message = f"The adapter or checkpoint that init_from names was deleted. {error}"
+            return Failed(reason=FailureReason.init_from_not_found, message=message)
+        case CheckpointNotFound():
+            message = f'The checkpoint to resume from no longer exists. {error} Retry the job from "start".'
+            return Failed(reason=FailureReason.checkpoint_unusable, message=message)
+        case _:
+            return Failed(reason=FailureReason.model_unusable, message=str(error))

@@ -1,22 +1,52 @@
-"""Decides when to kill a training process, and explains why one died."""
+"""Decides when a training process must stop or is killed, and explains why one died."""
 
+import math
 import signal
+import threading
 import time
 from typing import Final
 
-from app.domain.jobs.state import FailureReason
+from app.domain.jobs.state import FailureReason, JobState
 from app.errors import StorageFull
 from app.files import is_full
 from app.jobs.queue.deadline import SPENT
 from app.secrets.redaction import redact_error
-from worker.attempt.metrics.reporter import Heartbeat
+from worker.attempt.heartbeat import Heartbeat
 from worker.processes.training import TrainingProcess
-from worker.training.runtime.messages import ChildMessage, Failed
+from worker.training.runtime.messages import ChildMessage, Failed, Stop
 
 AWAKE_SECONDS: Final = 1.0
 """Limits the time that counts as elapsed between two checks. A worker that was suspended or blocked cannot judge a
 longer gap."""
 LAST_LINES: Final = 5
+
+
+class StopRequests:
+    """Finds out whether the attempt must stop: because its user or a drain requests it, or because it is lost."""
+
+    def __init__(self, heartbeat: Heartbeat, drain: threading.Event, drain_timeout_seconds: float) -> None:
+        self._heartbeat, self._drain, self._drain_timeout_seconds = heartbeat, drain, drain_timeout_seconds
+        self._drain_ends = math.inf
+
+    def find(self) -> Stop | None:
+        """Return the stop that is requested of the training process, if there is one."""
+        if self._heartbeat.state is JobState.cancelling:
+            return Stop(why="cancel")
+        wanted = self._heartbeat.state is JobState.running and not self._is_draining()
+        return None if wanted else Stop(why="drain")
+
+    def must_stop(self) -> bool:
+        return self._heartbeat.stale or self.find() is not None
+
+    def is_given_up(self) -> bool:
+        """Return whether the attempt is lost, or PostgreSQL was unreachable for longer than a drain may take. In the
+        second case the lease expires and the next attempt resumes from the last checkpoint."""
+        return self._heartbeat.stale or (self._is_draining() and time.monotonic() > self._drain_ends)
+
+    def _is_draining(self) -> bool:
+        if self._drain.is_set():
+            self._drain_ends = min(self._drain_ends, time.monotonic() + self._drain_timeout_seconds)
+        return self._drain.is_set()
 
 
 class Watchdog:

@@ -9,9 +9,9 @@ from typing import BinaryIO, Final
 
 from app.files import print_trace
 from worker.inspection.cleaning import clean
-from worker.inspection.formats.containers import Rows, Unreadable, read_rows
+from worker.inspection.formats.containers import Unreadable, UploadedRows, read_rows
 from worker.inspection.inspection import InspectedRows, Inspection
-from worker.inspection.protocol import GROUPS, HASHES, PROBLEMS, REPORT, ROWS, InspectionRequest, Task
+from worker.inspection.protocol import GROUPS, HASHES, PROBLEMS, REPORT, ROWS, InspectionRequest, InspectionTask
 from worker.rlimits import DISK_FULL, FILE_TOO_LARGE, OUT_OF_MEMORY, limit_self
 
 GC_THRESHOLD: Final = 200_000
@@ -26,7 +26,7 @@ def main() -> int:
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
     try:
-        work = {Task.inspect: inspect, Task.clean: clean_rows}[request.task]
+        work = {InspectionTask.inspect: inspect, InspectionTask.clean: clean_rows}[request.task]
         work(request, source)
     except MemoryError:
         print_trace()
@@ -62,14 +62,14 @@ def inspect(request: InspectionRequest, source: BinaryIO) -> None:
     Path(REPORT).write_text(inspection.report(rows).model_dump_json(), encoding="utf-8")
 
 
-def unreadable(error: Unreadable) -> Rows:
+def unreadable(error: Unreadable) -> UploadedRows:
     """Return rows that raise the error when read, for a file whose first bytes are already unreadable."""
 
     def blocks() -> Iterator[list[bytes]]:
         raise error
         yield
 
-    return Rows("jsonl", "none", "The file could not be read.", True, blocks())
+    return UploadedRows("jsonl", "none", "The file could not be read.", True, blocks())
 
 
 def clean_rows(request: InspectionRequest, source: BinaryIO) -> None:

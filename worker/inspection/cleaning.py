@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.datasets.formats import RecordFormat
-from app.domain.datasets.report import split_blocks
+from app.domain.datasets.lines import split_blocks
 from worker.inspection.duplicates import duplicates
 from worker.inspection.formats.containers import CHUNK_BYTES
 from worker.inspection.inspection import InspectedRows, Inspection

@@ -19,7 +19,7 @@ from worker.inspection.counts import DuplicateRows, Problems, Tally
 from worker.inspection.duplicates import Hashes, duplicates, make_entries, normalise_any
 from worker.inspection.errors import Flawed, Unreadable
 from worker.inspection.fast_check import NOTHING, FastCheck
-from worker.inspection.formats.containers import Rows
+from worker.inspection.formats.containers import UploadedRows
 from worker.inspection.row_check import LONG_CHARS, RowCheck, check_row
 
 WINDOWS_LINES: Final = Finding(
@@ -38,7 +38,7 @@ TEXT_LINES: Final = Finding(
 EMPTY: Final = frozenset({"no_trainable_text", "no_conversation"})
 
 
-class Batch(NamedTuple):
+class LineBatch(NamedTuple):
     first: int
     """Is the line number of the first line."""
     lines: list[bytes]
@@ -68,7 +68,7 @@ class Inspection:
         self._was_read_whole = False
 
     def read(self, blocks: Iterable[list[bytes]]) -> None:
-        """Read all rows. `blocks` are those of Rows."""
+        """Read all rows. `blocks` are those of UploadedRows."""
         try:
             for batch in batches(blocks):
                 self._inspect_batch(batch)
@@ -82,7 +82,7 @@ class Inspection:
         for unused in self._tally.unused():
             self.problems.note(unused.lines[0], unused.finding, unused.count)
 
-    def note_file(self, rows: Rows, *, unsafe_filename: bool) -> None:
+    def note_file(self, rows: UploadedRows, *, unsafe_filename: bool) -> None:
         """Note findings about the file as a whole."""
         if unsafe_filename:
             self.problems.note(1, UNSAFE_FILENAME)
@@ -109,7 +109,7 @@ class Inspection:
         self.problems.note_duplicates(exact)
         self.problems.note_duplicates(near)
 
-    def report(self, rows: Rows) -> Report:
+    def report(self, rows: UploadedRows) -> Report:
         statistics = Statistics(
             container=rows.container,
             compression=rows.compression,
@@ -135,7 +135,7 @@ class Inspection:
             was_read_whole=self._was_read_whole,
         )
 
-    def _inspect_batch(self, batch: Batch) -> None:
+    def _inspect_batch(self, batch: LineBatch) -> None:
         lines = batch.lines
         if batch.first == 1 and lines[0].endswith(b"\r") and not isinstance(lines[0], Flawed):
             self.problems.note(1, WINDOWS_LINES)
@@ -156,7 +156,7 @@ class Inspection:
         self.num_good += len(places)
         self._write_rows(lines, places)
 
-    def _check_rest(self, batch: Batch, cleared: set[int]) -> Iterator[tuple[int, bytes, bytes]]:
+    def _check_rest(self, batch: LineBatch, cleared: set[int]) -> Iterator[tuple[int, bytes, bytes]]:
         """Check the rows that were not cleared; yield index, texts and normalised texts of the good ones."""
         texts: dict[int, str] = {}
         for place, line in enumerate(batch.lines):
@@ -204,13 +204,13 @@ def is_checked_alone(line: bytes) -> bool:
     return len(line) >= LONG_CHARS or isinstance(line, Flawed)
 
 
-def batches(blocks: Iterable[list[bytes]]) -> Iterator[Batch]:
+def batches(blocks: Iterable[list[bytes]]) -> Iterator[LineBatch]:
     """Yield batches. The first line is a separate batch, because it shows the format, and so is each long or flawed
     line."""
     number = 1
     for block in blocks:
         for lines in [block[:1], *split_block(block[1:])] if number == 1 else split_block(block):
-            yield Batch(number, lines)
+            yield LineBatch(number, lines)
             number += len(lines)
 
 

@@ -11,8 +11,8 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from app.domain.datasets.conversation import alpaca_question
 from app.domain.datasets.formats import RecordFormat
-from app.domain.datasets.report import alpaca_question
 
 PART: Final = "\x1f"
 """Separates a row's texts when they are joined."""

@@ -19,7 +19,7 @@ HASHES: Final = "rows.hashes"
 ROWS: Final = "rows.jsonl"
 
 
-class Task(StrEnum):
+class InspectionTask(StrEnum):
     inspect = "inspect"
     clean = "clean"
     """Write the rows without an error."""
@@ -28,7 +28,7 @@ class Task(StrEnum):
 class InspectionRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    task: Task
+    task: InspectionTask
     filename: str
     """Names the upload's file, as a label only."""
     unsafe_filename: bool = False

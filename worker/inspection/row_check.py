@@ -9,6 +9,7 @@ import msgspec
 
 from app.domain.datasets.columns import advise, meant_columns
 from app.domain.datasets.content import text_of
+from app.domain.datasets.conversation import alpaca_question
 from app.domain.datasets.formats import (
     KEYS,
     MAX_DEPTH,
@@ -20,7 +21,6 @@ from app.domain.datasets.formats import (
     read_line,
 )
 from app.domain.datasets.problem import Finding, brief, pointer_to
-from app.domain.datasets.report import alpaca_question
 from app.domain.datasets.validation import check_record, sides_of
 from worker.inspection.errors import Flawed
 from worker.inspection.plain_rows import PART, Shape

@@ -21,7 +21,7 @@ from app.domain.datasets.report import Report
 from app.domain.storage_keys import hashes_key, inspection_key, rows_key
 from app.storage import Storage
 from worker.host.work_folders import find_abandoned_inspections, hold_folder, inspection_folder
-from worker.inspection.protocol import GROUPS, HASHES, PROBLEMS, REPORT, ROWS, InspectionRequest, Task
+from worker.inspection.protocol import GROUPS, HASHES, PROBLEMS, REPORT, ROWS, InspectionRequest, InspectionTask
 from worker.light.lease import Lease
 from worker.processes.inspection import InspectionFailed, WorkStopped, run
 
@@ -105,7 +105,7 @@ class ClaimedInspection:
             return
         try:
             self._run_process(
-                Task.inspect, self.dataset.filename, self.dataset.size, self._read(self.dataset.storage_key)
+                InspectionTask.inspect, self.dataset.filename, self.dataset.size, self._read(self.dataset.storage_key)
             )
             result = self._store_result()
         except FileNotFoundError:
@@ -122,7 +122,7 @@ class ClaimedInspection:
             if source is None:
                 raise FileNotFoundError(source_id)
             rows = rows_of(source)
-            self._run_process(Task.clean, "rows.jsonl", rows.size, self._read(rows.key))
+            self._run_process(InspectionTask.clean, "rows.jsonl", rows.size, self._read(rows.key))
         except FileNotFoundError:
             message = f"Dataset {source_id} was deleted before it was cleaned. Upload it again, then clean it."
             self._conclude(self._failed_result("source_deleted", message))
@@ -130,7 +130,9 @@ class ClaimedInspection:
         except InspectionFailed as error:
             self._conclude(self._failed_result("unreadable_file", str(error)))
             return False
-        stored = self.context.storage.put_file(inspection_key(*self.own), self.folder / Task.clean / ROWS, ROWS)
+        stored = self.context.storage.put_file(
+            inspection_key(*self.own), self.folder / InspectionTask.clean / ROWS, ROWS
+        )
         with transaction(self.context.sessions, "keep_made") as session:
             is_kept = DatasetService(session).keep_made(self.dataset, stored)
             if not is_kept:
@@ -138,10 +140,10 @@ class ClaimedInspection:
         if not is_kept:
             raise WorkStopped
         self.dataset.storage_key, self.dataset.size, self.dataset.sha256 = stored.key, stored.size, stored.sha256
-        shutil.rmtree(self.folder / Task.clean)
+        shutil.rmtree(self.folder / InspectionTask.clean)
         return True
 
-    def _run_process(self, task: Task, filename: str, size: int, chunks: Iterator[bytes]) -> None:
+    def _run_process(self, task: InspectionTask, filename: str, size: int, chunks: Iterator[bytes]) -> None:
         request = InspectionRequest(
             task=task,
             filename=filename,
@@ -162,17 +164,17 @@ class ClaimedInspection:
 
     def _store_result(self) -> InspectionResult:
         """Store the files that the process wrote, and return the result."""
-        report = Report.model_validate_json((self.folder / Task.inspect / REPORT).read_bytes())
+        report = Report.model_validate_json((self.folder / InspectionTask.inspect / REPORT).read_bytes())
         rows = self._store_file(rows_key(*self.own), ROWS)
         hashes = self._store_file(hashes_key(*self.own), HASHES)
         return InspectionResult(report, self._read_problems(PROBLEMS), self._read_problems(GROUPS), rows, hashes)
 
     def _read_problems(self, name: str) -> Iterator[Problem]:
-        with (self.folder / Task.inspect / name).open("rb") as file:
+        with (self.folder / InspectionTask.inspect / name).open("rb") as file:
             yield from map(Problem.model_validate_json, file)
 
     def _store_file(self, key: str, name: str) -> StoredFile | None:
-        path = self.folder / Task.inspect / name
+        path = self.folder / InspectionTask.inspect / name
         return self.context.storage.put_file(key, path, name) if path.exists() else None
 
     def _failed_result(self, code: str, message: str) -> InspectionResult:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from app.domain.integration import IntegrationType
 from worker.child_process import ChildProcess, make_environment, start_process
 from worker.processes.oom_score import set_oom_score
-from worker.tracking.protocol import Done, Failed, TrackingRequest, parse_answer
+from worker.tracking.protocol import Done, TrackingFailed, TrackingRequest, parse_answer
 
 COMMAND: Final = (sys.executable, "-P", "-m", "worker.tracking")
 PASSED_ON: Final = (
@@ -67,7 +67,7 @@ class TrackingProcess(ChildProcess):
         except ValidationError as error:
             why = f"it did not answer within {ANSWER_SECONDS:g} s" if self._killed else "its process ended unexpectedly"
             raise TrackerFailed(why) from error
-        if isinstance(answer, Failed):
+        if isinstance(answer, TrackingFailed):
             raise TrackerFailed(answer.why)
         return answer
 

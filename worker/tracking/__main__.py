@@ -11,12 +11,12 @@ from typing import Final
 
 from app.domain.jobs.state import JobState
 from app.files import print_trace
-from worker.tracking.protocol import Answer, CloseRun, Done, Failed, Open, Steps, TrackingRequest, parse_request
+from worker.tracking.protocol import Answer, CloseRun, Done, Open, Steps, TrackingFailed, TrackingRequest, parse_request
 from worker.tracking.run import Run
 
 RUNS: Final = {
-    "wandb": ("worker.tracking.wandb_run", "WandbRun"),
-    "mlflow": ("worker.tracking.mlflow_run", "MlflowRun"),
+    "wandb": ("worker.tracking.wandb_run", "WandbWriter"),
+    "mlflow": ("worker.tracking.mlflow_run", "MlflowWriter"),
     "tensorboard": ("worker.tracking.tensorboard_file", "TensorboardFile"),
 }
 """Only the requested class is imported."""
@@ -27,7 +27,7 @@ SECRET: Final = re.compile(r"KEY|TOKEN|PASSWORD|SECRET")
 IN_A_URL: Final = re.compile(r"(?<=://)[^/@\s]+@")
 
 
-class Channel:
+class TrackingChannel:
     """Owns the process's stdin and stdout. Other output to stdout is redirected to stderr, the log."""
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Channel:
 
 
 def main() -> None:
-    channel = Channel()
+    channel = TrackingChannel()
     run: Run | None = None
     while True:
         request = channel.receive()
@@ -78,7 +78,7 @@ def main() -> None:
                     return
         except Exception as error:
             print_trace()
-            channel.answer(Failed(why=remove_secrets(f"{type(error).__name__}: {error}", os.environ)))
+            channel.answer(TrackingFailed(why=remove_secrets(f"{type(error).__name__}: {error}", os.environ)))
             os._exit(1)  # A library's exit handler may wait for the tracker.
 
 

@@ -28,7 +28,7 @@ MAX_CHARS, MAX_NAME_CHARS = 6000, 250
 NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.\- ]")
 
 
-class MlflowRun:
+class MlflowWriter:
     def __init__(self, asked: Open) -> None:
         assert isinstance(asked.integration, Mlflow)
         self._client = MlflowClient()

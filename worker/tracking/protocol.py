@@ -56,13 +56,13 @@ class Done(TrackingMessage):
     """Is the last step that an opened run already has."""
 
 
-class Failed(TrackingMessage):
+class TrackingFailed(TrackingMessage):
     type: Literal["failed"] = "failed"
     why: str
     """Describes the failure, with secrets removed."""
 
 
 TrackingRequest = Annotated[Open | Steps | CloseRun, Field(discriminator="type")]
-Answer = Annotated[Done | Failed, Field(discriminator="type")]
+Answer = Annotated[Done | TrackingFailed, Field(discriminator="type")]
 parse_request: TypeAdapter[TrackingRequest] = TypeAdapter(TrackingRequest)
 parse_answer: TypeAdapter[Answer] = TypeAdapter(Answer)

@@ -22,7 +22,7 @@ NOTHING_OF_THE_MACHINE: Final = {
 """These facts would describe this process and not the training process."""
 
 
-class WandbRun:
+class WandbWriter:
     def __init__(self, asked: Open) -> None:
         assert isinstance(asked.integration, Wandb)
         wanted = asked.integration.wandb

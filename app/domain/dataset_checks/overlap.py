@@ -2,8 +2,9 @@
 
 from typing import Final
 
-from app.domain.datasets.report import Part
-from app.domain.jobs.spec import DatasetId, SpecPart
+from app.domain.datasets.report import ReportPart
+from app.domain.jobs.spec import DatasetId
+from app.domain.spec_part import SpecPart
 
 MAX_PAIRS: Final = 1000
 
@@ -14,7 +15,7 @@ class OverlapSpec(SpecPart):
     validation_dataset_id: DatasetId
 
 
-class Pair(Part):
+class Pair(ReportPart):
     """A validation row and a row of the dataset with the same texts."""
 
     validation_line: int
@@ -24,7 +25,7 @@ class Pair(Part):
     """True if the texts are exactly the same, false if they differ in white space or the case of the letters A to Z."""
 
 
-class OverlapTotals(Part):
+class OverlapTotals(ReportPart):
     """Counts of the compared rows. Rows with an error are not compared."""
 
     num_rows: int

@@ -4,10 +4,11 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from app.domain.datasets.report import Part
-from app.domain.jobs.spec import BadRowPolicy, Objective, SpecPart
+from app.domain.datasets.report import ReportPart
+from app.domain.jobs.spec import BadRowPolicy, Objective
 from app.domain.jobs.state import FailureReason
 from app.domain.jobs.train_on import Reasoning, TrainOn
+from app.domain.spec_part import SpecPart
 
 MAX_ROWS: Final = 20
 SHOWN_TOKENS: Final = 8192
@@ -53,7 +54,7 @@ def job_fields(asked: dict[str, Any], dataset_id: str) -> dict[str, Any]:
     return fields | resources | {"dataset_id": dataset_id, "training": {"epochs": 1} | training}
 
 
-class PreviewPlan(Part):
+class PreviewPlan(ReportPart):
     """The machine that the micro-batches are counted for."""
 
     worker: str
@@ -64,14 +65,14 @@ class PreviewPlan(Part):
     """Maximum tokens of a micro-batch on that machine, if its memory suffices."""
 
 
-class PredictedFailure(Part):
+class PredictedFailure(ReportPart):
     """How a job would fail."""
 
     reason: FailureReason
     message: str
 
 
-class PreviewTotals(Part):
+class PreviewTotals(ReportPart):
     """Totals of the whole file. Values shared with the job event `dataset_prepared` have the same names."""
 
     chat_template: str | None
@@ -126,7 +127,7 @@ class PreviewTotals(Part):
     """Requested lines that contain no row."""
 
 
-class PreviewToken(Part):
+class PreviewToken(ReportPart):
     id: int
     text: str
     """Text that the token adds. Empty if the next token completes a character that this one begins."""
@@ -134,7 +135,7 @@ class PreviewToken(Part):
     """Whether the token carries loss."""
 
 
-class PreviewRow(Part):
+class PreviewRow(ReportPart):
     """A row as the model reads it. For the objective `dpo` it is one of the row's two answers, with the prompt."""
 
     line: int

@@ -10,11 +10,6 @@ from typing import Any, Final
 
 from app.domain.datasets.problem import Finding, brief, kind_of, pointer_to
 
-__all__ = [
-    "KEYS", "MAX_DEPTH", "MAX_DIGITS", "MAX_LINE_BYTES", "Finding", "Record", "RecordFormat",
-    "find_format", "fits", "is_blank", "keys_of", "parse_line", "read_line",
-]  # fmt: skip
-
 
 class RecordFormat(StrEnum):
     preference = "preference"

@@ -3,8 +3,8 @@
 from itertools import takewhile
 from typing import Any, NamedTuple
 
+from app.domain.datasets.conversation import Message, read_message, tools_of
 from app.domain.datasets.formats import Record
-from app.domain.datasets.report import Message, read_message, tools_of
 from app.domain.datasets.validation import sides_of
 
 

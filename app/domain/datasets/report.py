@@ -1,22 +1,12 @@
-"""Defines datasets: their states, an inspection's report, and the conversation in a record. Pure functions only."""
+"""Defines the states of a dataset and the report of an inspection. Pure functions only."""
 
-import json
-from collections.abc import Iterable, Iterator
 from enum import StrEnum
-from itertools import chain
-from typing import Any, Final, Literal
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
-from app.domain.datasets.content import text_of
-from app.domain.datasets.formats import KEYS, MAX_LINE_BYTES, Record, RecordFormat, find_format, is_blank, parse_line
+from app.domain.datasets.formats import RecordFormat
 from app.domain.datasets.problem import Finding, Problem, Severity, severity_of
-from app.domain.datasets.validation import SHAREGPT_ROLES, calls_in, check_record, weight_of
-
-__all__ = [
-    "KEYS", "DatasetState", "Finding", "Message", "Problem", "Record", "RecordFormat", "Report",
-    "check_record", "find_format", "is_blank", "parse_line", "split_blocks", "split_lines", "to_messages", "tools_of",
-]  # fmt: skip
 
 SHOWN_PROBLEMS: Final = 10
 
@@ -33,11 +23,11 @@ class DatasetState(StrEnum):
     invalid = "invalid"
 
 
-class Part(BaseModel):
+class ReportPart(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
 
-class Bin(Part):
+class Bin(ReportPart):
     """Number of rows between two values, both inclusive."""
 
     min: int
@@ -45,7 +35,7 @@ class Bin(Part):
     num_rows: int
 
 
-class Duplicates(Part):
+class Duplicates(ReportPart):
     """Number of rows with the same texts as an earlier row, ignoring roles and other keys."""
 
     exact: int = 0
@@ -55,7 +45,7 @@ class Duplicates(Part):
     included."""
 
 
-class Statistics(Part):
+class Statistics(ReportPart):
     """Statistics of a file's content. Their size is bounded, whatever the file contains."""
 
     container: str = "jsonl"
@@ -83,7 +73,7 @@ class Statistics(Part):
     comparable across languages."""
 
 
-class Report(Part):
+class Report(ReportPart):
     """The result of an inspection."""
 
     format: RecordFormat | None
@@ -119,92 +109,3 @@ def failed_report(finding: Finding, format: RecordFormat | None) -> Report:
     """Create the report of a file that was not read at all."""
     problem = Problem.of(1, finding)
     return Report(format=format, num_examples=0, problems=[problem], problem_counts={problem.code: 1})
-
-
-class Message(BaseModel):
-    """One turn of a conversation. `weight` 0 keeps an assistant's turn as context only."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | None = None
-    weight: Literal[0, 1] = 1
-    reasoning_content: str | None = None
-    name: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
-    tool_call_id: str | None = None
-
-
-def read_message(turn: Record) -> Message:
-    """Read a turn of a valid record."""
-    answers = turn["role"] == "assistant"
-    reasoning = turn.get("reasoning_content") if answers else None
-    read = {"content": text_of(turn), "weight": weight_of(turn), "reasoning_content": reasoning or None}
-    return Message.model_validate(turn | read)
-
-
-def split_blocks(chunks: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """Split chunks into lists of lines without their newline, one list a chunk. A line that is too long is truncated to
-    one byte more than allowed."""
-    kept = bytearray()
-    for chunk in chunks:
-        lines = chunk.split(b"\n")
-        rest = lines.pop()
-        if lines:
-            if kept:
-                lines[0] = bytes(kept) + lines[0]
-                kept.clear()
-            if max(map(len, lines)) > MAX_LINE_BYTES:
-                lines = [line[: MAX_LINE_BYTES + 1] for line in lines]
-            yield lines
-        kept += rest[: max(MAX_LINE_BYTES + 1 - len(kept), 0)]
-    if kept:
-        yield [bytes(kept)]
-
-
-def split_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Split chunks into lines, one by one."""
-    return chain.from_iterable(split_blocks(chunks))
-
-
-def tools_of(record: Record) -> list[Any] | None:
-    """Return a valid record's tools, which may be a string of JSON."""
-    tools = record.get("tools")
-    if isinstance(tools, str):
-        tools = json.loads(tools) if tools.strip() else None
-    return tools or None
-
-
-def to_messages(record: Record, format: RecordFormat) -> list[Message]:
-    """Return the conversation in a valid record of a conversational format."""
-    match format:
-        case RecordFormat.messages:
-            return [read_message(message) for message in record["messages"]]
-        case RecordFormat.sharegpt:
-            return [_read_sharegpt_turn(turn) for turn in record["conversations"]]
-        case RecordFormat.alpaca:
-            return list(_read_alpaca(record))
-        case _:
-            raise AssertionError(f"{format} holds no conversation")
-
-
-def _read_sharegpt_turn(turn: Record) -> Message:
-    role: Any = SHAREGPT_ROLES[turn["from"]]
-    weight = weight_of(turn)
-    if turn["from"] == "function_call":
-        return Message(role=role, tool_calls=calls_in(turn["value"]), weight=weight)
-    return Message(role=role, content=turn["value"], weight=weight)
-
-
-def _read_alpaca(record: Record) -> Iterator[Message]:
-    if record.get("system"):
-        yield Message(role="system", content=record["system"])
-    for asked, answered in record.get("history") or []:
-        yield Message(role="user", content=asked)
-        yield Message(role="assistant", content=answered)
-    yield Message(role="user", content=alpaca_question(record["instruction"], record.get("input")))
-    yield Message(role="assistant", content=record["output"])
-
-
-def alpaca_question(instruction: str, input: str | None) -> str:
-    return f"{instruction}\n\n{input}" if input else instruction

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from app.db.tables import Checkpoint, Job
 from app.domain.artifact import ADAPTER_ARCHIVE
 from app.domain.jobs.model_names import checkpoint_name
-from app.web.row_schema import from_row
+from app.web.api_model import from_row
 
 
 class CheckpointOut(BaseModel):

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
-from app.datasets.intake import Upload, enter
+from app.datasets.intake import ReceivedFile, enter
 from app.datasets.service import DatasetService
 from app.domain.datasets.columns import TARGETS
 from app.domain.datasets.report import DatasetState
@@ -82,7 +82,7 @@ async def create_file(request: Request, caller: CallerDep, storage: StorageDep, 
     form = await receive(request, storage, key, settings.max_upload_bytes, others=others, check=_read)
     wanted = _read(form.values)
     lasts = wanted.expires_after.seconds if wanted.expires_after else None
-    upload = Upload(form.filename, form.stored, form.unsafe_filename, wanted.columns)
+    upload = ReceivedFile(form.filename, form.stored, form.unsafe_filename, wanted.columns)
     dataset = await enter(request, caller.project_id, id, upload, lasts)
     return FileObject.of(File.fresh(dataset))
 

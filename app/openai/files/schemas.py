@@ -9,8 +9,9 @@ from pydantic_core import PydanticCustomError
 from app.domain.datasets.columns import Columns
 from app.domain.datasets.problem import Severity, severity_of
 from app.domain.datasets.report import DatasetState
-from app.openai.base_schema import ApiModel, unix
+from app.openai.base_schema import unix
 from app.openai.files.repository import File
+from app.web.api_model import ApiModel
 
 STATUSES: Final[dict[DatasetState, Literal["uploaded", "processed", "error"]]] = {
     DatasetState.uploading: "uploaded",

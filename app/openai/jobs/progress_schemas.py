@@ -7,7 +7,8 @@ from app.db.tables import Checkpoint, Job, JobEvent
 from app.domain.jobs.model_names import checkpoint_name
 from app.domain.metric import MetricPoint
 from app.jobs.events.history import EventPlace, PointPlace
-from app.openai.base_schema import ApiModel, unix
+from app.openai.base_schema import unix
+from app.web.api_model import ApiModel
 
 EVENT_ID: Final = re.compile(r"ftevent-([0-9a-f]{24})-(\d{1,18})(?:-(\d{1,18}))?")
 METRICS: Final = {

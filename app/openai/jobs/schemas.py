@@ -9,8 +9,9 @@ from app.domain.jobs.model_names import fine_tuned_name
 from app.domain.jobs.spec import LEARNING_RATES, JobSpec
 from app.domain.jobs.state import FINAL, FailureReason, JobState
 from app.jobs.schemas import JobOut
-from app.openai.base_schema import ApiModel, unix
+from app.openai.base_schema import unix
 from app.openai.jobs.repository import SHOWN_FILES, ShownFineTune
+from app.web.api_model import ApiModel
 
 Status = Literal["validating_files", "queued", "running", "pausing", "paused", "succeeded", "failed", "cancelled"]
 STATUSES: Final[dict[JobState, Status]] = {

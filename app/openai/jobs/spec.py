@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from app.domain.integration import WandbRun
 from app.domain.jobs.model_names import FORM
+from app.domain.spec_part import SpecPart
 from app.errors import FieldError
 from app.jobs.service import merged
 
@@ -27,30 +28,28 @@ EXAMPLE: Final[dict[str, Any]] = {
 Auto = Literal["auto"]
 
 
-class Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
-
-
-class SupervisedHyperparameters(Part):
+class SupervisedHyperparameters(SpecPart):
     n_epochs: Auto | Annotated[int, Field(ge=1, le=50)] = "auto"
     batch_size: Auto | Annotated[int, Field(ge=1, le=256)] = "auto"
     learning_rate_multiplier: Auto | Annotated[float, Field(gt=0)] = "auto"
     """Factor of the base rate: 2e-4 for adapters, 1e-5 for full fine-tuning; `auto` is 1."""
 
 
-class DpoHyperparameters(SupervisedHyperparameters):
+class DpoHyperparametersIn(SupervisedHyperparameters):
+    model_config = ConfigDict(title="DpoHyperparameters")
+
     beta: Auto | Annotated[float, Field(gt=0, le=2)] = "auto"
 
 
-class Supervised(Part):
+class Supervised(SpecPart):
     hyperparameters: SupervisedHyperparameters | None = None
 
 
-class Dpo(Part):
-    hyperparameters: DpoHyperparameters | None = None
+class Dpo(SpecPart):
+    hyperparameters: DpoHyperparametersIn | None = None
 
 
-class Method(Part):
+class Method(SpecPart):
     type: Literal["supervised", "dpo"]
     supervised: Supervised | None = None
     dpo: Dpo | None = None
@@ -74,7 +73,7 @@ class Method(Part):
         return self
 
 
-class WandbIntegration(Part):
+class WandbIntegration(SpecPart):
     """Sends curves to Weights & Biases. Configure other trackers in `tunewright`."""
 
     type: Literal["wandb"]
@@ -91,7 +90,7 @@ class WandbIntegration(Part):
         return asked
 
 
-class CreateJob(Part):
+class CreateJob(SpecPart):
     """A fine-tuning job to create: the fields of OpenAI's API, and `tunewright` for any field of a JobSpec."""
 
     model_config = ConfigDict(json_schema_extra={"example": EXAMPLE})
@@ -109,19 +108,19 @@ class CreateJob(Part):
     hyperparameters: SupervisedHyperparameters | None = None
     """Deprecated: use `method`."""
     method: Method | None = None
-    tunewright: dict[str, Any] = {}
+    tunewright: dict[str, Any] = Field(default={})
     """Fields of a JobSpec that OpenAI's API does not have."""
 
     @property
     def type(self) -> Literal["supervised", "dpo"]:
         return self.method.type if self.method else "supervised"
 
-    def chosen(self) -> DpoHyperparameters:
+    def chosen(self) -> DpoHyperparametersIn:
         """Return the method's hyperparameters, which take precedence over the deprecated ones."""
         old = self.hyperparameters.model_dump(exclude_unset=True) if self.hyperparameters else {}
         part = (self.method.dpo if self.type == "dpo" else self.method.supervised) if self.method else None
         new = part.hyperparameters.model_dump(exclude_unset=True) if part and part.hyperparameters else {}
-        return DpoHyperparameters.model_validate(old | new)
+        return DpoHyperparametersIn.model_validate(old | new)
 
     def place_of(self, field: str) -> str:
         """Return the location of a hyperparameter in the body, or where it belongs."""

@@ -7,9 +7,10 @@ from pydantic import ConfigDict
 
 from app.domain.caller import Caller
 from app.errors import AmbiguousName, ModelNotFound, NotDeletable
-from app.openai.base_schema import ApiModel, unix
+from app.openai.base_schema import unix
 from app.openai.envelope import refusals
 from app.openai.models.service import ModelDirectory, NamedModel
+from app.web.api_model import ApiModel
 from app.web.auth import CallerDep
 from app.web.dependencies import SessionDep
 

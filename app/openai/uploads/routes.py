@@ -21,7 +21,7 @@ from app.errors import (
 from app.openai.base_schema import json_of
 from app.openai.envelope import refusals
 from app.openai.files.repository import FileRepository
-from app.openai.uploads.schemas import CompletionIn, UploadIn, UploadObject, UploadPartObject
+from app.openai.uploads.schemas import CompleteUpload, CreateUpload, UploadObject, UploadPartObject
 from app.uploads import schemas as native
 from app.uploads.intake import begin, enter_part
 from app.uploads.service import UploadService
@@ -52,12 +52,12 @@ PART: dict[str, Any] = {
 @router.post(
     "",
     summary="Create an upload",
-    openapi_extra=json_of(UploadIn),
+    openapi_extra=json_of(CreateUpload),
     responses=refusals(InvalidJson, TooLarge, UnsupportedMediaType),
 )
 def create_upload(caller: CallerDep, session: SessionDep, settings: SettingsDep, raw: JsonDep) -> UploadObject:
     """Create an upload with the size of the file, then send its parts and complete it."""
-    wanted = parsed(UploadIn, raw)
+    wanted = parsed(CreateUpload, raw)
     asked = native.UploadIn(
         bytes=wanted.bytes,
         filename=wanted.filename,
@@ -95,7 +95,7 @@ async def create_part(upload_id: str, request: Request, caller: CallerDep, stora
 @router.post(
     "/{upload_id}/complete",
     summary="Complete an upload",
-    openapi_extra=json_of(CompletionIn),
+    openapi_extra=json_of(CompleteUpload),
     responses=refusals(
         UploadNotFound, UploadNotPending, InvalidUploadParts, InvalidJson, TooLarge, UnsupportedMediaType
     ),
@@ -103,7 +103,7 @@ async def create_part(upload_id: str, request: Request, caller: CallerDep, stora
 def complete_upload(upload_id: str, caller: CallerDep, session: SessionDep, raw: JsonDep) -> UploadObject:
     """Assemble the parts into a file, in the given order. The file exists immediately, and jobs can use it. Repeating
     the request creates nothing new."""
-    wanted = parsed(CompletionIn, raw)
+    wanted = parsed(CompleteUpload, raw)
     upload = UploadService(session).complete(caller.project_id, upload_id, wanted.part_ids, wanted.md5)
     assert upload.dataset_id is not None
     return UploadObject.of(upload, FileRepository(session).find(caller.project_id, upload.dataset_id))

@@ -7,15 +7,17 @@ from pydantic import ConfigDict, Field
 from app.db.tables import Upload, UploadPart
 from app.domain.datasets.columns import Columns
 from app.domain.upload import MAX_PARTS, UploadState
-from app.openai.base_schema import ApiModel, unix
+from app.openai.base_schema import unix
 from app.openai.files.repository import File
 from app.openai.files.schemas import ExpiresAfter, FileObject, FineTune
+from app.web.api_model import ApiModel
 
 
-class UploadIn(ApiModel):
+class CreateUpload(ApiModel):
     """A file to upload in parts."""
 
     model_config = ConfigDict(
+        title="UploadIn",
         strict=True,
         extra="forbid",
         json_schema_extra={
@@ -39,10 +41,11 @@ class UploadIn(ApiModel):
     """Maps each field to its name in the file: `{"prompt": "input"}`."""
 
 
-class CompletionIn(ApiModel):
+class CompleteUpload(ApiModel):
     """The parts that make up the file."""
 
     model_config = ConfigDict(
+        title="CompletionIn",
         strict=True,
         extra="forbid",
         json_schema_extra={"example": {"part_ids": ["part_0a1b2c3d4e5f60718293a4b5", "part_5f0c1d2e3a4b5c6d7e8f9a0b"]}},

@@ -23,7 +23,7 @@ from app.settings import Settings
 from app.storage import Storage
 from tests.fixtures.processes import running
 from tests.integration.datasets.conftest import jsonl
-from worker.inspection.protocol import REPORT, InspectionRequest, Task
+from worker.inspection.protocol import REPORT, InspectionRequest, InspectionTask
 from worker.light import inspections
 from worker.light.inspections import InspectionContext, clear_scratch, inspect_next
 from worker.processes.inspection import LOG, OWN_VARIABLES, PASSED_ON, run
@@ -144,7 +144,7 @@ def test_a_full_disk_raises_storage_full_even_if_the_log_is_on_it(tmp_path: Path
     for name in (LOG, REPORT):
         (tmp_path / name).symlink_to("/dev/full")
     limits = {"memory_bytes": inspections.MEMORY_BYTES, "cpu_seconds": 20, "max_file_bytes": 2**20}
-    request = InspectionRequest(task=Task.inspect, filename="rows.jsonl", format=None, **limits)
+    request = InspectionRequest(task=InspectionTask.inspect, filename="rows.jsonl", format=None, **limits)
     with pytest.raises(StorageFull):
         run(request, iter([LINE]), tmp_path, lambda: False)
 

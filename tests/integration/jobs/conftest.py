@@ -23,7 +23,7 @@ from app.settings import Settings
 from app.storage import Storage
 from tests.fixtures.models import register_model
 from tests.fixtures.tiny_models import build_tiny_model, write_rows
-from worker.attempt.runner import Attempt
+from worker.attempt.runner import AttemptRunner
 from worker.host.disk_space import DiskSpace
 from worker.host.hardware import find_training_machine
 from worker.host.model_cache import ModelCache
@@ -40,10 +40,10 @@ def storage(settings: Settings) -> Storage:
 @pytest.fixture
 def attempt_of(
     settings: Settings, sessions: Sessions, storage: Storage, redis_url: str
-) -> Iterator[Callable[[Claim], Attempt]]:
+) -> Iterator[Callable[[Claim], AttemptRunner]]:
     with redis.Redis.from_url(redis_url) as client:
         drain, standby, disk_space = threading.Event(), StandbyProcess(wanted=False), DiskSpace(settings)
-        yield lambda claim: Attempt(
+        yield lambda claim: AttemptRunner(
             settings, sessions, storage, client, claim, drain, standby, disk_space, ModelCache(settings, storage)
         )
 
@@ -144,17 +144,17 @@ def queued_job(project_id: str, priority: int = 0) -> Job:
 @pytest.fixture
 def hold(
     sessions: Sessions, settings: Settings, redis_url: str, storage: Storage, claim: Callable[..., Claim | None]
-) -> Iterator[Callable[..., Attempt]]:
+) -> Iterator[Callable[..., AttemptRunner]]:
     """Claim the next job as a worker with this number of training threads; return the attempt."""
     standby = StandbyProcess(wanted=False)
     with redis.Redis.from_url(redis_url) as client:
 
-        def take(threads: int = 1) -> Attempt:
+        def take(threads: int = 1) -> AttemptRunner:
             worker_settings = settings.model_copy(update={"training_threads": threads})
             held = claim(find_training_machine(threads))
             assert held is not None
             parts = threading.Event(), standby, DiskSpace(worker_settings), ModelCache(worker_settings, storage)
-            attempt = Attempt(worker_settings, sessions, storage, client, held, *parts)
+            attempt = AttemptRunner(worker_settings, sessions, storage, client, held, *parts)
             attempt.folder.mkdir(parents=True)
             return attempt
 

@@ -22,7 +22,7 @@ from app.storage import Storage
 from tests.integration.jobs.conftest import MACHINE
 from tests.integration.jobs.retention_world import DAY, World
 from tests.integration.jobs.test_points import measure
-from worker.attempt.runner import Attempt
+from worker.attempt.runner import AttemptRunner
 from worker.training.runtime.messages import CheckpointWritten
 
 Spec = Callable[..., dict[str, Any]]
@@ -35,9 +35,9 @@ FILES = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"weights", 
 class Source:
     """A running job, and the attempt that writes its checkpoints."""
 
-    def __init__(self, api: TestClient, attempt: Attempt, id: str) -> None:
+    def __init__(self, api: TestClient, attempt: AttemptRunner, id: str) -> None:
         self.api, self.attempt, self.id = api, attempt, id
-        attempt.base_model_revision = REVISION
+        attempt.checkpoint_uploader.base_model_revision = REVISION
         attempt.folder.mkdir(parents=True)
         attempt.reporter.open(attempt.folder)
 
@@ -47,7 +47,9 @@ class Source:
         path.mkdir(parents=True)
         for name, content in files.items():
             (path / name).write_bytes(content)
-        self.attempt._store_checkpoint(CheckpointWritten(step=step, path=path, machine=MACHINE.fingerprint))
+        self.attempt.checkpoint_uploader.store_checkpoint(
+            CheckpointWritten(step=step, path=path, machine=MACHINE.fingerprint)
+        )
         return next(each for each in self.shown() if each["step"] == step)
 
     def shown(self) -> list[dict[str, Any]]:
@@ -65,7 +67,7 @@ class Source:
 
 
 @pytest.fixture
-def source(api: TestClient, make_spec: Spec, claim: Take, attempt_of: Callable[[Claim], Attempt]) -> Source:
+def source(api: TestClient, make_spec: Spec, claim: Take, attempt_of: Callable[[Claim], AttemptRunner]) -> Source:
     training = {"epochs": 1, "keep_checkpoints": 2}
     posted = api.post("/jobs", json=make_spec(method="lora", adapter=ADAPTER, suffix="support", training=training))
     return Source(api, attempt_of(claim()), posted.json()["id"])
@@ -120,7 +122,7 @@ def test_a_job_starts_from_a_checkpoint_by_id_or_name(
     api: TestClient,
     make_spec: Spec,
     claim: Take,
-    attempt_of: Callable[[Claim], Attempt],
+    attempt_of: Callable[[Claim], AttemptRunner],
 ) -> None:
     shown = source.write(5)
     for start in (shown["id"], shown["name"]):
@@ -224,7 +226,7 @@ def test_a_job_whose_start_checkpoint_was_deleted_fails(
     make_spec: Spec,
     sessions: Sessions,
     claim: Take,
-    attempt_of: Callable[[Claim], Attempt],
+    attempt_of: Callable[[Claim], AttemptRunner],
 ) -> None:
     shown = source.write(1)
     user = api.post("/jobs", json=make_spec(method="lora", init_from=shown["id"])).json()["id"]

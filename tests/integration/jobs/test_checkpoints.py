@@ -22,7 +22,7 @@ from app.settings import Settings
 from app.storage import Storage
 from tests.integration.jobs.conftest import MACHINE, events_of
 from worker.attempt import fenced_writer
-from worker.attempt.runner import Attempt
+from worker.attempt.runner import AttemptRunner
 from worker.training.runtime.messages import CheckpointWritten, EventMessage, PhaseEntered
 
 Post = Callable[..., str]
@@ -109,7 +109,7 @@ def test_an_attempt_resumes_from_the_furthest_intact_checkpoint(
     post: Post,
     claim: Take,
     save: Callable[[Claim, int], None],
-    attempt_of: Callable[[Claim], Attempt],
+    attempt_of: Callable[[Claim], AttemptRunner],
 ) -> None:
     id, held = post(), claim()
     for step in (10, 20, 30):
@@ -164,7 +164,7 @@ def test_during_an_outage_only_the_newest_checkpoint_waits(
     sessions: Sessions,
     post: Post,
     claim: Take,
-    attempt_of: Callable[[Claim], Attempt],
+    attempt_of: Callable[[Claim], AttemptRunner],
 ) -> None:
     """Checkpoints do not pile up on disk while events cannot be written, and the events are not lost."""
     monkeypatch.setattr(fenced_writer, "PATIENCE_SECONDS", 0.1)
@@ -178,12 +178,12 @@ def test_during_an_outage_only_the_newest_checkpoint_waits(
         for step, folder in enumerate(folders, start=1):
             folder.mkdir()
             (folder / "w.bin").write_text("weights")
-            attempt._handle_message(PhaseEntered(phase=JobPhase.evaluating))
-            attempt._handle_message(
+            attempt.messages.handle(PhaseEntered(phase=JobPhase.evaluating))
+            attempt.messages.handle(
                 EventMessage(event=Evaluated(step=step, validation_loss=1, validation_token_accuracy=1))
             )
-            attempt._handle_message(PhaseEntered(phase=JobPhase.training))
-            attempt._handle_message(CheckpointWritten(step=step, path=folder, machine=MACHINE.fingerprint))
+            attempt.messages.handle(PhaseEntered(phase=JobPhase.training))
+            attempt.messages.handle(CheckpointWritten(step=step, path=folder, machine=MACHINE.fingerprint))
         assert len([folder for folder in folders if folder.exists()]) <= 2, "the one being uploaded, and the newest"
         assert folders[-1].exists()
     attempt.event_reporter.write_queued()
@@ -191,6 +191,6 @@ def test_during_an_outage_only_the_newest_checkpoint_waits(
         assert JobService(session).get(held.project_id, id).phase == JobPhase.training
         recorded = [event for event in events_of(session, held.project_id, id)[3:] if event != "checkpoint_saved"]
         assert recorded == ["phase_changed", "evaluated", "phase_changed"] * len(folders), "in order"
-    attempt.uploads.shutdown()
+    attempt.checkpoint_uploader.wait()
     assert kept(sessions, id)[0] == (1, 5)
     attempt.reporter.close()

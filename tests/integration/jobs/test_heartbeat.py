@@ -16,7 +16,7 @@ from app.jobs.attempts.service import AttemptService
 from app.jobs.queue.repository import Claim
 from app.jobs.queue.service import QueueService
 from app.jobs.service import JobService
-from worker.attempt.metrics.reporter import Heartbeat
+from worker.attempt.heartbeat import Heartbeat
 
 LEASE_SECONDS = 30
 BEAT_SECONDS = 0.02

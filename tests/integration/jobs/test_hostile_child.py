@@ -13,7 +13,7 @@ from app.db.session import Sessions, transaction
 from app.db.tables import Artifact, Attempt, Checkpoint, Job
 from app.domain.jobs.state import JobPhase
 from app.settings import Settings
-from worker.attempt.runner import Attempt as Run
+from worker.attempt.runner import AttemptRunner
 from worker.processes.child_messages import MAX_WAITING_BYTES, MessageQueue, ProtocolBroken
 from worker.training.runtime.messages import PhaseEntered
 
@@ -80,7 +80,7 @@ def test_each_false_message_fails_the_job_and_reaches_nothing_outside_its_folder
     sessions: Sessions,
     trainable: str,
     post: Callable[..., str],
-    hold: Callable[..., Run],
+    hold: Callable[..., AttemptRunner],
     victim: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -13,14 +13,14 @@ from app.db.tables import RegisteredModel
 from app.settings import Settings
 from app.storage import Storage
 from worker.attempt import inputs
-from worker.attempt.runner import Attempt
+from worker.attempt.runner import AttemptRunner
 from worker.host.model_cache import FetchStopped
 
 Spec = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def begun(trainable: str, api: TestClient, make_spec: Spec, hold: Callable[..., Attempt]) -> Attempt:
+def begun(trainable: str, api: TestClient, make_spec: Spec, hold: Callable[..., AttemptRunner]) -> AttemptRunner:
     """A running attempt at a job whose model is in the storage."""
     training = {"max_steps": 1}
     answer = api.post("/jobs", json=make_spec(dataset_id=trainable, method="lora", training=training))
@@ -34,7 +34,7 @@ def set_models(sessions: Sessions, **values: Any) -> None:
 
 
 def test_a_long_fetch_reports_its_progress(
-    begun: Attempt,
+    begun: AttemptRunner,
     api: TestClient,
     sessions: Sessions,
     settings: Settings,
@@ -57,14 +57,14 @@ def test_a_long_fetch_reports_its_progress(
     assert "Fetched 0.0 of 0.0 GB of the model." in [event["message"] for event in events]
 
 
-def test_a_models_name_and_revision_on_the_hub_are_passed_on(begun: Attempt, sessions: Sessions) -> None:
+def test_a_models_name_and_revision_on_the_hub_are_passed_on(begun: AttemptRunner, sessions: Sessions) -> None:
     set_models(sessions, hub_name="org/name", hub_revision="c0ffee")
     request = begun.prepare()
     assert (request.base_model, request.base_model_hub) == ("tiny", None)
     assert request.base_address == ("org/name", "c0ffee")
 
 
-def test_a_fetch_stops_when_the_worker_drains(begun: Attempt, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fetch_stops_when_the_worker_drains(begun: AttemptRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Storage, "links", lambda *_: False)
     begun.drain.set()
     with pytest.raises(FetchStopped):

@@ -32,7 +32,7 @@ from worker.attempt.cleanup import clear_leftovers
 from worker.attempt.fenced_writer import FencedWriter
 from worker.attempt.metrics.reporter import Reporter
 from worker.attempt.metrics.spool import FILE_NAME, PROOF_NAME
-from worker.attempt.runner import Attempt
+from worker.attempt.runner import AttemptRunner
 from worker.host import work_folders
 from worker.host.work_folders import attempt_folder
 from worker.training.runtime.messages import CheckpointWritten, MetricsMessage
@@ -219,7 +219,7 @@ def test_a_dead_workers_points_are_stored_under_its_attempt(
 
 
 def test_a_live_workers_folder_is_kept(
-    settings: Settings, sessions: Sessions, post: Post, claim: Take, attempt_of: Callable[[Claim], Attempt]
+    settings: Settings, sessions: Sessions, post: Post, claim: Take, attempt_of: Callable[[Claim], AttemptRunner]
 ) -> None:
     id, held = post(), claim()
     attempt = attempt_of(held)
@@ -308,7 +308,7 @@ def test_a_worker_that_was_replaced_writes_nothing(
     assert stored(sessions, id) == []
 
 
-def write_checkpoint(attempt: Attempt, step: int) -> CheckpointWritten:
+def write_checkpoint(attempt: AttemptRunner, step: int) -> CheckpointWritten:
     path = attempt.output_uploader.make_folder() / f"checkpoints/step-{step:08d}"
     path.mkdir(parents=True)
     (path / "state.json").write_text("{}")
@@ -316,14 +316,14 @@ def write_checkpoint(attempt: Attempt, step: int) -> CheckpointWritten:
 
 
 def test_the_points_before_a_checkpoint_are_stored_before_it(
-    sessions: Sessions, post: Post, claim: Take, attempt_of: Callable[[Claim], Attempt]
+    sessions: Sessions, post: Post, claim: Take, attempt_of: Callable[[Claim], AttemptRunner]
 ) -> None:
     id, held = post(), claim()
     attempt = attempt_of(held)
     attempt.folder.mkdir(parents=True)
     attempt.reporter.open(attempt.folder)
     measure(attempt.reporter, 1, 5)
-    attempt._store_checkpoint(write_checkpoint(attempt, 5))
+    attempt.checkpoint_uploader.store_checkpoint(write_checkpoint(attempt, 5))
     assert len(stored(sessions, id)) == 5
     attempt.reporter.close()
     with transaction(sessions) as session:
@@ -331,17 +331,17 @@ def test_the_points_before_a_checkpoint_are_stored_before_it(
 
 
 def test_a_checkpoint_that_cannot_be_stored_causes_a_warning(
-    sessions: Sessions, storage: Storage, post: Post, claim: Take, attempt_of: Callable[[Claim], Attempt]
+    sessions: Sessions, storage: Storage, post: Post, claim: Take, attempt_of: Callable[[Claim], AttemptRunner]
 ) -> None:
     id, held = post(), claim()
     attempt = attempt_of(held)
     attempt.folder.mkdir(parents=True)
-    attempt._store_checkpoint(write_checkpoint(attempt, 5))
+    attempt.checkpoint_uploader.store_checkpoint(write_checkpoint(attempt, 5))
     assert storage.root is not None
     blocked = storage.root / held.project_id / "jobs" / id / str(held.attempt) / "checkpoints/10"
     blocked.write_text("a file stands where the folder must be")
     checkpoint = write_checkpoint(attempt, 10)
-    attempt._store_checkpoint(checkpoint)
+    attempt.checkpoint_uploader.store_checkpoint(checkpoint)
     assert not checkpoint.path.exists(), "the unusable checkpoint is removed from the disk"
     with transaction(sessions) as session:
         assert session.scalars(select(Checkpoint.step)).all() == [5]
@@ -355,7 +355,7 @@ def test_only_the_newest_of_the_checkpoints_that_wait_for_postgres_is_kept(
     sessions: Sessions,
     post: Post,
     claim: Take,
-    attempt_of: Callable[[Claim], Attempt],
+    attempt_of: Callable[[Claim], AttemptRunner],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("worker.attempt.fenced_writer.PATIENCE_SECONDS", 0.2)
@@ -364,12 +364,12 @@ def test_only_the_newest_of_the_checkpoints_that_wait_for_postgres_is_kept(
     attempt.folder.mkdir(parents=True)
     with without_postgres(engine):
         written = [write_checkpoint(attempt, step) for step in (5, 10, 15, 20)]
-        attempt._queue_upload(written[0])
-        wait_for(lambda: attempt.uploaded[0][0].running())
+        attempt.checkpoint_uploader.queue_checkpoint(written[0])
+        wait_for(lambda: attempt.checkpoint_uploader.uploads[0][0].running())
         for checkpoint in written[1:]:
-            attempt._queue_upload(checkpoint)
+            attempt.checkpoint_uploader.queue_checkpoint(checkpoint)
         assert [checkpoint.path.exists() for checkpoint in written] == [True, False, False, True]
-    for upload, _ in attempt.uploaded:
+    for upload, _ in attempt.checkpoint_uploader.uploads:
         upload.result(timeout=30)
     with transaction(sessions) as session:
         assert session.scalars(select(Checkpoint.step).order_by(Checkpoint.step)).all() == [5, 20]

@@ -7,7 +7,8 @@ from sqlalchemy import func, select, update
 
 from app.db.session import Sessions, transaction
 from app.db.tables import Attempt, Dataset, DatasetUse, Job, OutboxRow
-from app.domain.datasets.report import RecordFormat, Report
+from app.domain.datasets.formats import RecordFormat
+from app.domain.datasets.report import Report
 from app.domain.hardware import WorkerHardware
 from app.domain.jobs.state import FailureReason, JobPhase, JobState
 from app.errors import StaleAttempt

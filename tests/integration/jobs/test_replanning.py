@@ -12,7 +12,7 @@ from app.errors import StaleAttempt
 from app.jobs.attempts.service import AttemptService
 from app.jobs.queue.repository import Claim
 from app.jobs.service import JobService
-from worker.attempt.runner import Attempt
+from worker.attempt.runner import AttemptRunner
 from worker.training.runtime.messages import EventMessage, Planned, Replanned
 
 Post = Callable[..., str]
@@ -42,16 +42,16 @@ def release(sessions: Sessions, held: Claim) -> None:
 
 
 def test_each_attempt_shows_the_plan_that_it_reached(
-    api: TestClient, sessions: Sessions, post: Post, claim: Take, attempt_of: Callable[[Claim], Attempt]
+    api: TestClient, sessions: Sessions, post: Post, claim: Take, attempt_of: Callable[[Claim], AttemptRunner]
 ) -> None:
     id, held = post(), claim()
     attempt = attempt_of(held)
     assert resolved(api, id) == []
-    attempt._handle_message(Planned(resolved=LARGE, total_steps=9, start_step=0))
+    attempt.messages.handle(Planned(resolved=LARGE, total_steps=9, start_step=0))
     assert resolved(api, id) == [{"attempt": 1} | LARGE]
     reduced = OutOfMemoryFallbackEvent(step=3, gradient_checkpointing=True, micro_batch_tokens=512)
-    attempt._handle_message(EventMessage(event=reduced))
-    attempt._handle_message(Replanned(resolved=SMALL))
+    attempt.messages.handle(EventMessage(event=reduced))
+    attempt.messages.handle(Replanned(resolved=SMALL))
     assert resolved(api, id) == [{"attempt": 1} | SMALL]
     with transaction(sessions) as session:
         events = JobService(session).jobs.events(held.project_id, id, 0, 1000)
@@ -62,7 +62,7 @@ def test_each_attempt_shows_the_plan_that_it_reached(
     second = claim()
     assert _read_earlier_plan(sessions, second) == SMALL
     # It resumes from a checkpoint saved before the reduction, so it begins with that checkpoint's plan.
-    attempt_of(second)._handle_message(Planned(resolved=LARGE, total_steps=9, start_step=2))
+    attempt_of(second).messages.handle(Planned(resolved=LARGE, total_steps=9, start_step=2))
     assert resolved(api, id) == [{"attempt": 1} | SMALL, {"attempt": 2} | LARGE]
     spec = api.get(f"/jobs/{id}").json()["spec"]
     assert (spec["training"]["gradient_checkpointing"], spec["resources"]["device"]) == ("auto", "auto")
@@ -76,13 +76,13 @@ def _read_earlier_plan(sessions: Sessions, held: Claim) -> dict[str, Any] | None
 
 
 def test_a_stale_attempt_changes_no_plan(
-    api: TestClient, sessions: Sessions, post: Post, claim: Take, attempt_of: Callable[[Claim], Attempt]
+    api: TestClient, sessions: Sessions, post: Post, claim: Take, attempt_of: Callable[[Claim], AttemptRunner]
 ) -> None:
     id, held = post(), claim()
     attempt = attempt_of(held)
-    attempt._handle_message(Planned(resolved=LARGE, total_steps=9, start_step=0))
+    attempt.messages.handle(Planned(resolved=LARGE, total_steps=9, start_step=0))
     release(sessions, held)
     claim()
     with pytest.raises(StaleAttempt):
-        attempt._handle_message(Replanned(resolved=SMALL))
+        attempt.messages.handle(Replanned(resolved=SMALL))
     assert resolved(api, id) == [{"attempt": 1} | LARGE]

@@ -13,12 +13,12 @@ from app.db.session import Sessions, transaction
 from app.db.tables import Checkpoint, Job
 from app.storage import Storage
 from tests.unit.training.conftest import Recorder
-from worker.attempt.runner import Attempt
+from worker.attempt.runner import AttemptRunner
 from worker.training.loop.training_loop import train
 from worker.training.runtime.errors import TrainingFailed
 from worker.training.runtime.messages import Failed, Finished, Planned, Stopped
 
-Hold = Callable[..., Attempt]
+Hold = Callable[..., AttemptRunner]
 TRAINING = {"max_steps": 6, "batch_size": 4, "learning_rate": 0.01}
 
 
@@ -41,7 +41,7 @@ def post_real(api: TestClient, make_spec: Callable[..., dict[str, Any]], trainab
     return post
 
 
-def run(attempt: Attempt, stop_at: int | None = None) -> Recorder:
+def run(attempt: AttemptRunner, stop_at: int | None = None) -> Recorder:
     """Train, and report to the server as the worker would."""
     channel = Recorder(stop_at=stop_at)
     try:
@@ -50,9 +50,9 @@ def run(attempt: Attempt, stop_at: int | None = None) -> Recorder:
         channel.lines.append(Failed(reason=error.reason, message=error.message))
     for line in channel.lines:
         if isinstance(line, Planned):
-            attempt._handle_message(line)
+            attempt.messages.handle(line)
     for checkpoint in channel.checkpoints():
-        attempt._store_checkpoint(checkpoint)
+        attempt.checkpoint_uploader.store_checkpoint(checkpoint)
     last = channel.lines[-1]
     assert isinstance(last, Stopped | Finished | Failed)
     attempt.conclude(last)

@@ -16,7 +16,7 @@ from app.projects.lookup import find_or_create_project
 from app.storage import Storage
 from tests.integration.adapters.conftest import add_job
 from tests.unit.training.conftest import Recorder
-from worker.attempt.runner import Attempt
+from worker.attempt.runner import AttemptRunner
 from worker.training.loop.training_loop import train
 from worker.training.runtime.messages import Finished
 
@@ -121,7 +121,7 @@ def test_an_adapter_that_is_not_found_is_refused(
 
 
 def test_a_job_starts_from_another_jobs_adapter(
-    trainable: str, api: TestClient, make_spec: Spec, hold: Callable[[], Attempt]
+    trainable: str, api: TestClient, make_spec: Spec, hold: Callable[[], AttemptRunner]
 ) -> None:
     training = {"max_steps": 12, "batch_size": 4, "learning_rate": 0.01}
     adapter = {"rank": 4, "init": "pissa", "use_rslora": True}
@@ -150,7 +150,7 @@ def test_a_job_whose_start_adapter_was_deleted_fails(
     api: TestClient,
     make_spec: Spec,
     make_adapter: AdapterMaker,
-    hold: Callable[[], Attempt],
+    hold: Callable[[], AttemptRunner],
     sessions: Sessions,
     state_of: Callable[[str], JobState],
 ) -> None:

@@ -15,14 +15,14 @@ import pytest
 
 from app.domain.datasets.formats import is_blank
 from worker.inspection.formats.compression import zstd
-from worker.inspection.formats.containers import Rows, Unreadable
+from worker.inspection.formats.containers import Unreadable, UploadedRows
 
 ROWS = [{"prompt": f"{n}+{n}=", "completion": f'={2 * n}, ü\n"quoted"'} for n in range(20)]
 CHAT = [
     {"messages": [{"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": '[{"}]'}]} for n in range(5)
 ]
 PACKERS = {"none": bytes, "gzip": gzip.compress, "zstd": zstd.compress}
-Open = Callable[..., Rows]
+Open = Callable[..., UploadedRows]
 
 
 class Dribble(io.RawIOBase):
@@ -55,11 +55,11 @@ def parquet(rows: list[dict[str, Any]], **options: Any) -> bytes:
     return sink.getvalue()
 
 
-def read(rows: Rows) -> list[Any]:
+def read(rows: UploadedRows) -> list[Any]:
     return [json.loads(line) for line in rows.lines if not is_blank(line)]
 
 
-def refused(rows: Rows) -> tuple[int, str]:
+def refused(rows: UploadedRows) -> tuple[int, str]:
     """Return the line and the code at which reading fails."""
     with pytest.raises(Unreadable) as caught:
         list(rows.lines)

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from app.domain.datasets.formats import Finding, RecordFormat, parse_line
+from app.domain.datasets.formats import RecordFormat, parse_line
+from app.domain.datasets.problem import Finding
 from tests.unit.inspection.files import CHAT, CONTAINERS, PACKERS, ROWS, Open, csv_of, jsonl, parquet, read, refused
 from worker.inspection.formats.containers import Flawed
 

@@ -13,7 +13,7 @@ from app.domain.datasets.problem import Problem, Severity
 from tests.unit.inspection.files import ROWS, parquet, zipped
 from worker.inspection.__main__ import inspect
 from worker.inspection.formats.compression import zstd
-from worker.inspection.protocol import PROBLEMS, InspectionRequest, Task
+from worker.inspection.protocol import PROBLEMS, InspectionRequest, InspectionTask
 
 USER = {"role": "user", "content": "hi"}
 ANSWER = {"role": "assistant", "content": "hello"}
@@ -87,7 +87,7 @@ def read(data: bytes, folder: Path, monkeypatch: pytest.MonkeyPatch, *, unsafe_f
     """What `python -m worker.inspection` leaves of a file."""
     monkeypatch.chdir(folder)
     request = InspectionRequest(
-        task=Task.inspect,
+        task=InspectionTask.inspect,
         filename="rows.jsonl",
         unsafe_filename=unsafe_filename,
         format=None,

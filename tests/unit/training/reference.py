@@ -13,7 +13,7 @@ from torch.nn import functional as F  # noqa: N812
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from app.domain.jobs.spec import AdapterSpec
+from app.domain.jobs.training_config import AdapterSpec
 from worker.training.data.packing import Example
 from worker.training.loop.optimizer import learning_rate
 from worker.training.ops.nf4 import NF4Linear, quantize_linears

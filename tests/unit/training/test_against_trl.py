@@ -15,7 +15,7 @@ from tests.fixtures.tiny_models import WINDOW
 from tests.unit.training.conftest import Recorder
 from tests.unit.training.pairs import make_dpo, write_pairs
 from tests.unit.training.reference import assert_moved_alike, plain_adapter, plain_model, trainable_of
-from worker.training.data.packing import Pair
+from worker.training.data.packing import PreferencePair
 from worker.training.loop.training_loop import TrainingLoop, prepare, train
 from worker.training.rows.tokenizer import load_tokens
 from worker.training.runtime.messages import MetricsMessage, TrainingRequest
@@ -55,7 +55,7 @@ class Remembering(DPOTrainer):
         return loss
 
 
-def as_trl_has_them(pair: Pair) -> dict[str, list[int]]:
+def as_trl_has_them(pair: PreferencePair) -> dict[str, list[int]]:
     start = int(pair.chosen.labelled.nonzero()[0])
     ids = {"chosen_ids": pair.chosen.ids.tolist(), "rejected_ids": pair.rejected.ids.tolist()}
     assert ids["chosen_ids"][:start] == ids["rejected_ids"][:start]
@@ -85,7 +85,7 @@ def trained_by_trl(
         report_to="none",
         disable_tqdm=True,
     )
-    rows = Dataset.from_list([as_trl_has_them(pair) for pair in order if isinstance(pair, Pair)])
+    rows = Dataset.from_list([as_trl_has_them(pair) for pair in order if isinstance(pair, PreferencePair)])
     trainer = Remembering(model=model, args=arguments, train_dataset=rows, processing_class=tokenizer)
     trainer.steps = []
     trainer.train()

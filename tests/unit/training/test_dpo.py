@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from tests.unit.training.conftest import FP32, Recorder
 from tests.unit.training.pairs import make_dpo, write_pairs
-from worker.training.data.packing import Pair, pack, pack_micro_batch
+from worker.training.data.packing import PreferencePair, pack, pack_micro_batch
 from worker.training.loop import dpo_reference
 from worker.training.loop.dpo_reference import rows_of_steps
 from worker.training.loop.training_loop import TrainingLoop, prepare, train
@@ -201,7 +201,7 @@ def test_micro_batches_change_nothing_and_never_split_a_pair(make_request: MakeR
     for batch in pack(rows, 64):
         whole = [document for row in batch.rows for document in row.documents]
         assert [id(each) for each in batch.examples] == [id(each) for each in whole]
-        assert all(isinstance(row, Pair) for row in batch.rows)
+        assert all(isinstance(row, PreferencePair) for row in batch.rows)
         assert sum(row.num_inputs for row in batch.rows) <= 64 or len(batch.rows) == 1
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from app.domain.jobs.spec import EarlyStopping
 from app.domain.jobs.state import FailureReason, JobPhase
+from app.domain.jobs.training_config import EarlyStopping
 from tests.unit.training.conftest import Recorder, make_spec
 from worker.training.checkpoint.train_state import Evaluation, Evaluations
 from worker.training.data.packing import pack

@@ -14,8 +14,8 @@ from peft.tuners.lora.eva import get_eva_state_dict
 from safetensors.torch import load_file
 from torch import Tensor
 
-from app.domain.jobs.spec import AdapterSpec
 from app.domain.jobs.state import FailureReason
+from app.domain.jobs.training_config import AdapterSpec
 from tests.unit.training.conftest import FP32, Recorder, make_spec
 from tests.unit.training.reference import (
     dequantized_model,

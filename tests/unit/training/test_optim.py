@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from app.domain.jobs.spec import TrainingSpec
+from app.domain.jobs.training_config import TrainingSpec
 from worker.training.loop.optimizer import learning_rate, make_optimizer
 
 

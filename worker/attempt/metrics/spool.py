@@ -30,7 +30,7 @@ MAX_HELD: Final = 100_000
 """Limits the points kept in memory (some tens of megabytes) while the disk accepts none."""
 
 
-class Batch(NamedTuple):
+class PointBatch(NamedTuple):
     points: list[MetricPoint]
     num_bytes: int
 
@@ -42,7 +42,7 @@ class Spool:
         self._file = file
         self._read, self._end = 0, os.fstat(file).st_size
         self._held: deque[bytes] = deque()
-        self._peeked: Batch | None = None
+        self._peeked: PointBatch | None = None
         self._lock = threading.Lock()
 
     @classmethod
@@ -113,7 +113,7 @@ class Spool:
             self._end += len(line)
             self._held.popleft()
 
-    def peek(self) -> Batch:
+    def peek(self) -> PointBatch:
         """Return the oldest points, at most `BATCH`; drop them with `drop` once they are stored.
 
         Until then every call returns the same batch, which is read once: a failed try to store the points keeps them
@@ -124,7 +124,7 @@ class Spool:
                 if len(lines) < BATCH and self._read + sum(map(len, lines)) == self._end:
                     lines += islice(self._held, BATCH - len(lines))
             points = [point for line in lines if (point := parse(line))]
-            self._peeked = Batch(points, sum(map(len, lines)))
+            self._peeked = PointBatch(points, sum(map(len, lines)))
         return self._peeked
 
     def _lines_of_file(self) -> list[bytes]:
@@ -144,7 +144,7 @@ class Spool:
                 log.warning("dropped an incomplete metric point", line=torn[:200])
         return found
 
-    def drop(self, batch: Batch) -> None:
+    def drop(self, batch: PointBatch) -> None:
         """Remove a batch. Some of its points may have moved from memory to the file since `peek`; the order is the
         same."""
         self._peeked = None

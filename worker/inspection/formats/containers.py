@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from app.domain.datasets.formats import MAX_LINE_BYTES, RecordFormat
+from app.domain.datasets.lines import split_blocks, split_lines
 from app.domain.datasets.problem import Finding
-from app.domain.datasets.report import split_blocks, split_lines
 from worker.inspection.errors import Broken, Flawed, Unreadable
 from worker.inspection.formats.columns import Renaming
 from worker.inspection.formats.compression import Unpacked, find_compression
@@ -19,13 +19,13 @@ from worker.inspection.formats.detection import BOM, COMPRESSED_TWICE, UNKNOWN, 
 from worker.inspection.formats.json_array import read_array
 from worker.inspection.formats.source import CHUNK_BYTES, Source
 
-__all__ = ["CHUNK_BYTES", "Flawed", "Rows", "Unreadable", "in_blocks", "read_rows"]
+__all__ = ["CHUNK_BYTES", "Flawed", "Unreadable", "UploadedRows", "in_blocks", "read_rows"]
 
 BLOCK_LINES: Final = 2**12
 
 
 @dataclass
-class Rows:
+class UploadedRows:
     """Holds the rows of an upload. `blocks` holds JSON Lines without their newline, in groups of CHUNK_BYTES plus at
     most one line of any length.
 
@@ -52,7 +52,7 @@ def read_rows(
     scratch: Path,
     format: RecordFormat | None = None,
     columns: Mapping[str, str] | None = None,
-) -> Rows:
+) -> UploadedRows:
     """Detect the container and compression, and return the rows.
 
     `format` is the format that the user named; `columns` maps fields to the file's keys. `source` is read once,
@@ -68,7 +68,7 @@ def read_rows(
     if columns and found.container not in ("csv", "text"):  # The header's names were already renamed.
         blocks = renaming.blocks(blocks)
     why = found.why if compression == "none" else f"It is compressed with {compression}. Decompressed: {found.why}"
-    return Rows(found.container, compression, why, verbatim, blocks)
+    return UploadedRows(found.container, compression, why, verbatim, blocks)
 
 
 def _recognize(

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from app.domain.datasets.columns import advise, meant_columns
 from app.domain.datasets.formats import MAX_LINE_BYTES, find_format
-from app.domain.datasets.report import split_lines
+from app.domain.datasets.lines import split_lines
 from worker.inspection.errors import Broken, Flawed
 from worker.inspection.formats.columns import Renaming
 

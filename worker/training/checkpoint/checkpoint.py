@@ -35,7 +35,7 @@ from worker.training.checkpoint.optimizer_state import convert_state
 from worker.training.checkpoint.tensor_file import write_tensors
 from worker.training.checkpoint.train_state import Evaluations
 from worker.training.model.adapter_file import WEIGHTS as ADAPTER
-from worker.training.model.adapter_file import AdapterFile
+from worker.training.model.adapter_file import AdapterConverter
 from worker.training.runtime.errors import TrainingFailed
 
 VERSION: Final = 3
@@ -74,7 +74,7 @@ class TrainState:
     best_weights: Weights | None = None
     """Holds the best evaluation's weights, on the CPU. Null before the first evaluation, and where the last step is the
     result."""
-    adapter: AdapterFile | None = None
+    adapter: AdapterConverter | None = None
     """Is null for a full fine-tune."""
     references: dict[str, Tensor] = field(default_factory=dict)
     """Holds the rows' `Examples.references`, and shares their memory; see `dpo_reference`."""
@@ -96,7 +96,7 @@ class Snapshot:
     tensors: dict[str, dict[str, Tensor]]
     """Holds the tensors by the file that they go to."""
     state: dict[str, Any]
-    adapter: AdapterFile | None = None
+    adapter: AdapterConverter | None = None
 
     @property
     def num_bytes(self) -> int:
@@ -104,7 +104,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class LoadedCheckpoint:
     """Holds a checkpoint that was read and verified."""
 
     folder: Path
@@ -180,21 +180,23 @@ def require_disk_space(folder: Path, num_bytes: int) -> None:
         raise OSError(errno.ENOSPC, f"{num_bytes / 1e6:,.1f} MB needed, {free / 1e6:,.1f} MB free")
 
 
-def read_checkpoint(folder: Path) -> Checkpoint:
+def read_checkpoint(folder: Path) -> LoadedCheckpoint:
     """Read a checkpoint. Raises TrainingFailed if its bytes are not those written, or its format is another."""
     try:
         fault = first_fault(folder, json.loads((folder / "manifest.json").read_text())["files"])
         if fault is None:
             state = json.loads((folder / "state.json").read_text())
             if state["version"] == VERSION:
-                return Checkpoint(folder, state, {path.stem: load_file(path) for path in folder.glob("*.safetensors")})
+                return LoadedCheckpoint(
+                    folder, state, {path.stem: load_file(path) for path in folder.glob("*.safetensors")}
+                )
             fault = f"it has format {state['version']}, and this release reads format {VERSION}"
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         fault = f"{type(error).__name__}: {error}"
     raise make_unusable_error(folder, fault)
 
 
-def restore(checkpoint: Checkpoint, train_state: TrainState) -> None:
+def restore(checkpoint: LoadedCheckpoint, train_state: TrainState) -> None:
     """Restore the train state. Raises TrainingFailed if the checkpoint belongs to another model or adapter."""
     weights = _weights(checkpoint, train_state)
     load_weights(train_state.trainable, weights)
@@ -213,7 +215,7 @@ def restore(checkpoint: Checkpoint, train_state: TrainState) -> None:
     restore_random_states(checkpoint.tensors["random"], train_state.device)
 
 
-def _weights(checkpoint: Checkpoint, train_state: TrainState) -> Weights:
+def _weights(checkpoint: LoadedCheckpoint, train_state: TrainState) -> Weights:
     """Return the weights by parameter."""
     tensors, adapter = checkpoint.tensors, train_state.adapter
     try:
@@ -225,7 +227,7 @@ def _weights(checkpoint: Checkpoint, train_state: TrainState) -> Weights:
     return weights
 
 
-def _restore_references(checkpoint: Checkpoint, references: dict[str, Tensor]) -> None:
+def _restore_references(checkpoint: LoadedCheckpoint, references: dict[str, Tensor]) -> None:
     """Restore the references. They cannot be computed again: training has changed the policy that they describe."""
     kept = checkpoint.tensors.get("references", {})
     for name, tensor in references.items():
@@ -274,7 +276,7 @@ def _optimizer_state(train_state: TrainState) -> tuple[Weights, dict[str, Any]]:
     return tensors, values
 
 
-def _restore_optimizer(checkpoint: Checkpoint, train_state: TrainState) -> None:
+def _restore_optimizer(checkpoint: LoadedCheckpoint, train_state: TrainState) -> None:
     """Restore through the optimizer's `load_state_dict`, which knows the device and type of each tensor. The state may
     come from another kind of AdamW on another device."""
     state: dict[str, dict[str, Any]] = {name: {} for name in train_state.trainable}

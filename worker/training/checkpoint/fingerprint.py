@@ -12,7 +12,7 @@ from app.domain.hardware import machine_fingerprint
 from app.domain.jobs.resuming import Difference, InexactResume
 from app.domain.jobs.spec import JobSpec
 from app.domain.jobs.state import FailureReason
-from worker.training.checkpoint.checkpoint import Checkpoint
+from worker.training.checkpoint.checkpoint import LoadedCheckpoint
 from worker.training.data.dataset import warn
 from worker.training.model.device import kernel_facts
 from worker.training.runtime.channel import Channel
@@ -73,7 +73,7 @@ def get_machine_fingerprint(request: TrainingRequest, device: str) -> str:
 
 
 def check_resumable(
-    request: TrainingRequest, resolved: dict[str, Any], checkpoint: Checkpoint, channel: Channel
+    request: TrainingRequest, resolved: dict[str, Any], checkpoint: LoadedCheckpoint, channel: Channel
 ) -> list[InexactResume]:
     """Return the inexact resumes so far: none if the training is, bit for bit, the uninterrupted one. Raises
     TrainingFailed if the checkpoint is another training's, or if the spec accepts only an exact resume."""

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from app.domain.jobs.spec import TrainingSpec
+from app.domain.jobs.training_config import TrainingSpec
 
 SHARE: Final = 0.01
 """Limits the share of the time that checkpoints may cost, unless the spec sets the steps between them."""

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from app.domain.jobs.spec import EarlyStopping
+from app.domain.jobs.training_config import EarlyStopping
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from app.domain.events.job_events import DatasetPrepared, WarningIssued
-from worker.training.data.packing import AnyRow, Example, Pair
+from worker.training.data.packing import AnyRow, Example, PreferencePair
 from worker.training.rows.sampler import sides_of, split_rows
 from worker.training.runtime.channel import Channel
 from worker.training.runtime.messages import EventMessage, Tokenized, TrainingRequest
@@ -19,7 +19,7 @@ from worker.training.runtime.messages import EventMessage, Tokenized, TrainingRe
 
 class Examples(Sequence[AnyRow]):
     """Holds rows of `tokenize.pack_rows`, created on access as views on the mapped file, which takes memory only for
-    what is read. A row is `sides` documents: one Example, or a Pair of two."""
+    what is read. A row is `sides` documents: one Example, or a PreferencePair of two."""
 
     def __init__(
         self, tensors: dict[str, Tensor], chosen: Sequence[int], sides: int = 1, references: Tensor | None = None
@@ -50,7 +50,7 @@ class Examples(Sequence[AnyRow]):
             return self._document(row)
         chosen, rejected = self._document(2 * row), self._document(2 * row + 1)
         first, second = self.references[index].tolist()
-        return Pair(chosen.line, chosen, rejected, (first, second))
+        return PreferencePair(chosen.line, chosen, rejected, (first, second))
 
     def _document(self, place: int) -> Example:
         tensors = self._tensors

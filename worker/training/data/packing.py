@@ -43,7 +43,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Pair:
+class PreferencePair:
     """Holds one preference. `reference` are its answers' log-probabilities when the job began, NaN until they are
     known."""
 
@@ -69,7 +69,7 @@ class Pair:
         return self.chosen.num_tokens + self.rejected.num_tokens
 
 
-AnyRow = Example | Pair
+AnyRow = Example | PreferencePair
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from worker.training.checkpoint.manifest import digests
 from worker.training.checkpoint.train_state import Evaluation
 from worker.training.loop.usage import describe_usage
 from worker.training.model.adapter_file import WEIGHTS as ADAPTER
-from worker.training.model.adapter_file import AdapterFile
+from worker.training.model.adapter_file import AdapterConverter
 from worker.training.model.device import library_versions
 from worker.training.model.loading import Model
 from worker.training.model.memory_plan import DTYPES
@@ -48,7 +48,7 @@ def publish(model: Model, outcome: Outcome) -> Path:
     folder = outcome.request.work_dir / "result"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    if (adapter := AdapterFile.of(model, outcome.request)) is not None:
+    if (adapter := AdapterConverter.of(model, outcome.request)) is not None:
         adapter.write_config(folder)
         weights = adapter.to_file(on_cpu(model.trainable))
         save_file(weights, folder / f"{ADAPTER}.safetensors", metadata={"format": "pt"})

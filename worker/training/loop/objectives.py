@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from app.domain.jobs.spec import JobSpec
-from worker.training.data.packing import AnyRow, MicroBatch, Pair
+from worker.training.data.packing import AnyRow, MicroBatch, PreferencePair
 from worker.training.data.row_losses import mean_losses
 from worker.training.ops.flash import to_device
 
@@ -109,7 +109,7 @@ def objective_of(spec: JobSpec) -> Objective:
     return PreferenceLoss(spec.dpo.beta) if spec.dpo else Sft()
 
 
-def _pairs(batch: MicroBatch) -> list[Pair]:
-    pairs = [row for row in batch.rows if isinstance(row, Pair)]
+def _pairs(batch: MicroBatch) -> list[PreferencePair]:
+    pairs = [row for row in batch.rows if isinstance(row, PreferencePair)]
     assert len(pairs) == len(batch.rows)
     return pairs

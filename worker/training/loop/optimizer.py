@@ -7,7 +7,7 @@ import bitsandbytes
 import torch
 from torch import nn
 
-from app.domain.jobs.spec import AdapterSpec, TrainingSpec
+from app.domain.jobs.training_config import AdapterSpec, TrainingSpec
 
 
 def make_optimizer(

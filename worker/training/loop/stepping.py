@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from app.domain.events.job_events import StepSkipped
-from app.domain.jobs.spec import TrainingSpec
+from app.domain.jobs.training_config import TrainingSpec
 from worker.training.data.packing import AnyRow, MicroBatch
 from worker.training.loop.gradients import GradientResult, accumulate
 from worker.training.loop.objectives import Objective

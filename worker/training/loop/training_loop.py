@@ -5,51 +5,44 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
-from app.domain.events.job_events import DryRunPassed, EarlyStopped, Evaluated, JobEvent, ModelLoaded
-from app.domain.jobs.spec import TrainingSpec
+from app.domain.events.job_events import DryRunPassed, JobEvent
 from app.domain.jobs.state import JobPhase
-from worker.training.checkpoint.best_weights import hold_weights
+from app.domain.jobs.training_config import TrainingSpec
 from worker.training.checkpoint.checkpoint import (
-    Checkpoint,
+    LoadedCheckpoint,
     Position,
     TrainState,
-    load_weights,
-    read_checkpoint,
     read_position,
     restore,
     take_snapshot,
     write_checkpoint,
 )
-from worker.training.checkpoint.fingerprint import check_resumable, earlier_plan, fingerprint, get_machine_fingerprint
+from worker.training.checkpoint.fingerprint import check_resumable, fingerprint, get_machine_fingerprint
 from worker.training.checkpoint.saving import SaveTimes
-from worker.training.checkpoint.train_state import Evaluation, Evaluations
+from worker.training.checkpoint.train_state import Evaluations
 from worker.training.checkpoint.writer import CheckpointWriter
-from worker.training.data.dataset import Rows, prepare_rows, warn
+from worker.training.data.dataset import warn
 from worker.training.data.packing import MicroBatch
 from worker.training.data.row_losses import NAME as ROW_LOSSES
 from worker.training.data.row_losses import make_unknown_losses, write_row_losses
 from worker.training.loop.dpo_reference import ReferencePass
 from worker.training.loop.dry_run import run_dry_run
-from worker.training.loop.evaluation import evaluate
 from worker.training.loop.export import Outcome, publish, publish_reports
 from worker.training.loop.objectives import objective_of
 from worker.training.loop.oom_fallback import OutOfMemoryFallback
-from worker.training.loop.optimizer import explain_fallback, make_optimizer
-from worker.training.loop.setup import choose_paths, quantize_before_rows
+from worker.training.loop.optimizer import make_optimizer
+from worker.training.loop.setup import TrainingSetup, set_up
 from worker.training.loop.stepping import Stepping
-from worker.training.model.adapter_file import AdapterFile
-from worker.training.model.adapter_init import start_adapter
+from worker.training.loop.validator import Validator
+from worker.training.model.adapter_file import AdapterConverter
 from worker.training.model.device import peak_memory
-from worker.training.model.loading import Model, load_config, load_model
-from worker.training.model.memory_plan import make_plan
 from worker.training.model.out_of_memory import is_out_of_memory
 from worker.training.rows.sampler import BatchSampler
-from worker.training.rows.tokenize import TokenizingHere
 from worker.training.runtime.channel import Channel, StopAsked
 from worker.training.runtime.errors import name_rows
 from worker.training.runtime.messages import (
@@ -65,8 +58,6 @@ from worker.training.runtime.messages import (
     WorkStarted,
 )
 from worker.training.runtime.tokenizing import Tokenizing
-
-T = TypeVar("T")
 
 
 def train(request: TrainingRequest, channel: Channel, tokenizing: Tokenizing | None = None) -> None:
@@ -92,55 +83,17 @@ def train(request: TrainingRequest, channel: Channel, tokenizing: Tokenizing | N
 
 
 def prepare(request: TrainingRequest, channel: Channel, tokenizing: Tokenizing | None = None) -> "TrainingLoop":
-    """Prepare a training. Rows come first: they are quick to read, and their errors can be reported without a model."""
-    channel.send(PhaseEntered(phase=JobPhase.preparing))
-    if request.threads is not None:
-        torch.set_num_threads(request.threads)
-    torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms would import the compiler
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # it cost 6 % of a step
-    config = load_config(request.base_model_path)
-    tokenizing = tokenizing or TokenizingHere()
-    tokenizing.begin(request)
-    checkpoint = read_checkpoint(request.checkpoint_path) if request.checkpoint_path else None
-    earlier = earlier_plan(request, checkpoint.fingerprint) if checkpoint else request.resolved
-    cache = quantize_before_rows(request, config, earlier, channel)
-    rows = prepare_rows(request, tokenizing.rows(channel.raise_if_stopped, channel.send), channel)
-    plan = make_plan(request, config, rows.training.longest, earlier)
-    channel.send(WorkStarted(what="the loading of the model"))
-    started = time.monotonic()
-    model = load_model(request.base_model_path, config, request.spec, plan, cache)
-    start_adapter(model, request, rows.training.documents())
-    loaded_at = time.monotonic()
-    channel.send(WorkStarted(what="the parity check of the fast paths"))
-    choose_paths(model, request, channel)
-    parity_seconds = time.monotonic() - loaded_at
-    loaded = ModelLoaded(
-        num_parameters=model.num_parameters,
-        num_trainable_parameters=model.num_trainable,
-        seconds=round(loaded_at - started, 3),
-    )
-    channel.send(EventMessage(event=loaded))
-    if (why := explain_fallback(request.spec.training, plan.device, request.spec.adapter)) is not None:
-        warn(channel, "optimizer_fallback", why)
-    return TrainingLoop(request, channel, tokenizing, rows, model, checkpoint, parity_seconds=parity_seconds)
+    """Set up a training that has not begun."""
+    return TrainingLoop(request, channel, set_up(request, channel, tokenizing))
 
 
 class TrainingLoop:
     """Runs one training, from its first step or a checkpoint's to its result."""
 
-    def __init__(
-        self,
-        request: TrainingRequest,
-        channel: Channel,
-        tokenizing: Tokenizing,
-        rows: Rows,
-        model: Model,
-        checkpoint: Checkpoint | None,
-        *,
-        parity_seconds: float,
-    ):
-        self.request, self.channel, self.tokenizing, self.rows, self.model = request, channel, tokenizing, rows, model
-        self.parity_seconds = parity_seconds
+    def __init__(self, request: TrainingRequest, channel: Channel, setup: TrainingSetup):
+        self.request, self.channel = request, channel
+        self.tokenizing, self.parity_seconds = setup.tokenizing, setup.parity_seconds
+        self.rows, self.model = rows, model = setup.rows, setup.model
         self.training: TrainingSpec = request.spec.training
         self.objective = objective_of(request.spec)
         self.epochs = BatchSampler(len(rows.training), self.training.batch_size, self.training.seed)
@@ -154,20 +107,30 @@ class TrainingLoop:
             Position(),
             Evaluations(),
             make_unknown_losses(len(rows.training)),
-            adapter=AdapterFile.of(model, request),
+            adapter=AdapterConverter.of(model, request),
             references=rows.references,
         )
         self.fallback = OutOfMemoryFallback(request, model, rows, self.optimizer, channel)
         self.stepping = Stepping(
             model, self.objective, self.optimizer, self.scaler, self.fallback, self.training, self.total_steps
         )
+        self.validator = Validator(
+            request,
+            channel,
+            model,
+            rows.validation,
+            self.state,
+            self.fallback,
+            steps_per_epoch=self.epochs.steps_per_epoch,
+            total_steps=self.total_steps,
+        )
         machine = get_machine_fingerprint(request, model.plan.device)
         self.saving = SaveTimes(self.training, self.total_steps)
         if self.training.save_every == "auto":
             model.plan = replace(model.plan, save_every=self.saving.every)
         self.writer = CheckpointWriter(request.work_dir / "checkpoints", channel, machine, self.saving.add_cost)
-        if checkpoint is not None:
-            self._resume(checkpoint)
+        if setup.checkpoint is not None:
+            self._resume(setup.checkpoint)
 
     @property
     def resolved(self) -> dict[str, Any]:
@@ -191,21 +154,21 @@ class TrainingLoop:
         self._compute_reference()
         self._send(PhaseEntered(phase=JobPhase.training))
         self.channel.raise_if_stopped()
-        if self._evaluation_due():  # the previous process was stopped within it
+        if self.validator.is_due():  # the previous process was stopped within it
             self._evaluate()
         self._send(Started(parity_seconds=round(self.parity_seconds, 3), dry_run_seconds=dry_run_seconds))
         self.saving.start(self.state.position.step)
         while not self._is_done():
             self._step()
-            if self._evaluation_due():
+            if self.validator.is_due():
                 self._evaluate()
             self._save_or_stop()
-        self._report_early_stop()
+        self.validator.report_early_stop()
 
     def publish(self) -> None:
         self._send(PhaseEntered(phase=JobPhase.publishing))
         self._send(WorkStarted(what="the export of the result"))
-        step, validation = self._load_result_weights()
+        step, validation = self.validator.load_result_weights()
         rows = self.rows
         outcome = Outcome(
             request=self.request,
@@ -315,60 +278,21 @@ class TrainingLoop:
         self.saving.record_save(self.state.position.step, time.monotonic() - started)
         self.writer.write(snapshot)
 
-    def _evaluation_due(self) -> bool:
-        step, last = self.state.position.step, self.state.evaluations.last
-        every = self.training.eval_every or self.epochs.steps_per_epoch
-        due = step > 0 and (step % every == 0 or step == self.total_steps)
-        return due and bool(self.rows.validation) and (last is None or last.step != step)
-
     def _evaluate(self) -> None:
         """Evaluate the model. On a drain during it, the step is saved without the evaluation, and the next attempt
         evaluates first."""
-        self._send(PhaseEntered(phase=JobPhase.evaluating))
-        step = self.state.position.step
         try:
-            result = self.fallback.run(
-                self.state.position.step + 1,
-                lambda: evaluate(self.model, self.objective, self.rows.validation, step, self._watch_evaluation),
-            )
+            self.validator.evaluate()
         except StopAsked:
             if self.channel.stop_wish == "drain":
                 self._save()
             raise
-        stopping = self.training.early_stopping
-        is_best = self.state.evaluations.add(result, stopping.min_delta if stopping else 0.0)
-        if is_best and self.training.result == "best":
-            self.state.best_weights = hold_weights(self.model.trainable, self.request.work_dir)
-        values = {f"validation_{name}": value for name, value in result.values().items()}
-        self._send(MetricsMessage(step=step, values=values))
-        self._send_event(Evaluated(step=step, **values))
-        self._send(PhaseEntered(phase=JobPhase.training))
-
-    def _watch_evaluation(self, batch: MicroBatch) -> None:
-        self.channel.raise_if_stopped()
-        self._report_batch(f"the evaluation after step {self.state.position.step}", batch)
 
     def _report_batch(self, what: str, batch: MicroBatch) -> None:
         self._send(WorkStarted(what=f"{what} ({name_rows(row.line for row in batch.rows)})"))
 
     def _is_done(self) -> bool:
-        return self.state.position.step >= self.total_steps or self._is_stopped_early()
-
-    def _is_stopped_early(self) -> bool:
-        return self.state.evaluations.should_stop(self.training.early_stopping)
-
-    def _report_early_stop(self) -> None:
-        step, best = self.state.position.step, self.state.evaluations.best
-        if self._is_stopped_early() and step < self.total_steps and best is not None:
-            self._send_event(EarlyStopped(step=step, best_step=best.step, best_validation_loss=best.loss))
-
-    def _load_result_weights(self) -> tuple[int, Evaluation | None]:
-        """Load the result's weights into the model, and return their step and its evaluation."""
-        state = self.state
-        if state.best_weights is None or state.evaluations.best is None:
-            return state.position.step, state.evaluations.last
-        load_weights(state.trainable, state.best_weights)
-        return state.evaluations.best.step, state.evaluations.best
+        return self.state.position.step >= self.total_steps or self.validator.should_stop()
 
     def _total_steps(self) -> int:
         if self.training.max_steps is not None:
@@ -376,7 +300,7 @@ class TrainingLoop:
         assert self.training.epochs is not None
         return self.epochs.num_steps(self.training.epochs)
 
-    def _resume(self, checkpoint: Checkpoint) -> None:
+    def _resume(self, checkpoint: LoadedCheckpoint) -> None:
         self.state.inexact_resumes = check_resumable(self.request, self.plan, checkpoint, self.channel)
         restore(checkpoint, self.state)
 

@@ -18,7 +18,7 @@ WEIGHTS: Final = "adapter_model"
 
 
 @dataclass(frozen=True)
-class AdapterFile:
+class AdapterConverter:
     """Holds the adapter's config, and converts its weights to the file and back, bit for bit."""
 
     config: LoraConfig
@@ -29,7 +29,7 @@ class AdapterFile:
     weights."""
 
     @classmethod
-    def of(cls, model: Model, request: TrainingRequest) -> "AdapterFile | None":
+    def of(cls, model: Model, request: TrainingRequest) -> "AdapterConverter | None":
         """Describe the model's adapter, or return None if there is none. The base has its name on the hub, or else that
         in the model registry: a path would mean nothing on another machine."""
         if model.peft is None:

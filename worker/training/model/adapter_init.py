@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
-from app.domain.jobs.spec import BASE_REWRITING_INITS, AdapterSpec
 from app.domain.jobs.state import FailureReason
+from app.domain.jobs.training_config import BASE_REWRITING_INITS, AdapterSpec
 from worker.training.data.packing import Example
 from worker.training.model.eva import main_components
 from worker.training.model.loading import Model

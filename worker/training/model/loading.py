@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from app.domain.jobs.spec import JobSpec, Quantization
+from app.domain.jobs.spec import JobSpec
 from app.domain.jobs.state import FailureReason
+from app.domain.jobs.training_config import Quantization
 from worker.training.data.packing import MicroBatch
 from worker.training.model import patching
 from worker.training.model.dora import DoraLinear

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from transformers import PreTrainedModel
 
-from app.domain.jobs.spec import AdapterSpec
 from app.domain.jobs.state import FailureReason
+from app.domain.jobs.training_config import AdapterSpec
 from worker.training.model.dora import DoraLinear
 from worker.training.model.targets import target_modules
 from worker.training.ops.lora_linear import Products, products_of

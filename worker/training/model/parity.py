@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from app.domain.jobs.spec import AdapterSpec, JobSpec
+from app.domain.jobs.spec import JobSpec
 from app.domain.jobs.state import FailureReason
+from app.domain.jobs.training_config import AdapterSpec
 from app.files import replacing
 from worker.training.data.packing import Example, MicroBatch, pack_micro_batch
 from worker.training.model.device import kernel_facts, library_versions

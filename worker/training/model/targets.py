@@ -6,7 +6,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from app.domain.jobs.spec import AdapterSpec
+from app.domain.jobs.training_config import AdapterSpec
 
 REFUSED: Final = frozenset({"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"})
 """Lists the model types of which PEFT refuses each `out_proj`."""

@@ -5,7 +5,7 @@ from typing import Any, Final, NamedTuple
 
 from jinja2 import TemplateError
 
-from app.domain.datasets.report import Message
+from app.domain.datasets.conversation import Message
 from worker.training.rows.tokenizer import Tokens
 
 MARK: Final = "\ue001"

@@ -10,21 +10,12 @@ from jinja2 import TemplateError
 from numpy.typing import NDArray
 
 from app.domain.datasets.container import flaw_in
-from app.domain.datasets.formats import fits
+from app.domain.datasets.conversation import Message, to_messages, tools_of
+from app.domain.datasets.formats import Record, RecordFormat, find_format, fits, is_blank, parse_line
+from app.domain.datasets.lines import split_lines
 from app.domain.datasets.preference import ChatPair, TextPair, to_preference
-from app.domain.datasets.report import (
-    Finding,
-    Message,
-    Record,
-    RecordFormat,
-    check_record,
-    find_format,
-    is_blank,
-    parse_line,
-    split_lines,
-    to_messages,
-    tools_of,
-)
+from app.domain.datasets.problem import Finding
+from app.domain.datasets.validation import check_record
 from app.domain.jobs.state import FailureReason
 from app.domain.jobs.train_on import Reasoning, TrainOn, resolve_train_on
 from worker.training.rows.answer_spans import MARK, AnswerSpans, Thought, find_spans, find_thought, marked_span
@@ -55,7 +46,7 @@ class Row:
     labelled: NDArray[np.bool_]
 
 
-class Part(NamedTuple):
+class TextPart(NamedTuple):
     """Describes a part of a rendered conversation, which begins where the previous part ends."""
 
     end: int
@@ -243,19 +234,19 @@ class Renderer:
                 self._shows_name[role] = span is not None
         return sum(not self._shows_name[messages[index].role] for index in named)
 
-    def _split_text(self, found: AnswerSpans, messages: list[Message], thoughts: dict[int, Thought]) -> list[Part]:
+    def _split_text(self, found: AnswerSpans, messages: list[Message], thoughts: dict[int, Thought]) -> list[TextPart]:
         """Split the text into parts with and without loss: prompts, answers, and reasoning that is only context."""
-        is_all, parts = self._train_on == "all", list[Part]()
+        is_all, parts = self._train_on == "all", list[TextPart]()
         for index, (start, end) in found.spans.items():
             thought = thoughts.get(index)
             begin = min(start, thought.start) if thought else start
-            parts.append(Part(begin, is_all, is_answer=False))
+            parts.append(TextPart(begin, is_all, is_answer=False))
             if thought and self._reasoning == "context":
-                parts.append(Part(max(thought.end, begin), loss=False, is_answer=False))
-            parts.append(Part(end, messages[index].weight == 1, is_answer=True))
-        return [*parts, Part(len(found.whole), is_all, is_answer=False)]
+                parts.append(TextPart(max(thought.end, begin), loss=False, is_answer=False))
+            parts.append(TextPart(end, messages[index].weight == 1, is_answer=True))
+        return [*parts, TextPart(len(found.whole), is_all, is_answer=False)]
 
-    def _encode_parts(self, whole: str, parts: list[Part], result: Rendered) -> Piece:
+    def _encode_parts(self, whole: str, parts: list[TextPart], result: Rendered) -> Piece:
         """Encode each part separately. An answer's labels end with the special token that ends its turn: text that the
         template writes after it (for example a newline) is never generated."""
         ids: list[int] = []

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from app.domain.datasets.report import Message
+from app.domain.datasets.conversation import Message
 from app.domain.jobs.state import FailureReason
 from worker.training.rows import chat_template
 from worker.training.runtime.errors import TrainingFailed

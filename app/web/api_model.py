@@ -1,10 +1,16 @@
-"""Fills response models from rows of the database."""
+"""Defines the base of response bodies, and fills them from rows of the database."""
 
 from typing import Any, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+class ApiModel(BaseModel):
+    """A body whose fields are described by the docstrings below them."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 def from_row(model: type[ModelT], row: object, /, **given: Any) -> ModelT:
