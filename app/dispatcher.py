@@ -26,6 +26,7 @@ from app.openai.jobs.create_repository import forget_created
 from app.retention.collector import Collector
 from app.retention.project_eraser import ProjectEraser
 from app.secrets.private_memory import keep_memory_private
+from app.sessions.repository import forget_sessions
 from app.set_aside import OUTAGES, SetAside, fault_of, take_all
 from app.settings import Settings, get_settings
 from app.storage import Storage
@@ -119,11 +120,12 @@ class Dispatcher:
                     outbox.enqueue_wakeup(session, job.project_id, "training")
 
     def collect(self) -> None:
-        """Remove deleted bytes, expired idempotent answers, and workers that have long been silent."""
+        """Remove deleted bytes, expired answers and sessions, and workers that have long been silent."""
         take_all(
             collect=self.collector.collect,
             forget_answers=partial(self._forget, forget_answers),
             forget_created=partial(self._forget, forget_created),
+            forget_sessions=partial(self._forget, forget_sessions),
             forget_workers=partial(self._forget, forget_workers),
         )
 

@@ -1,7 +1,7 @@
 """Defines the errors of requests, each with its HTTP status and a stable code.
 
 TunewrightError
-├── Unauthorized 401, Forbidden 403
+├── Unauthorized 401, Forbidden 403, OriginMismatch 403
 ├── NotFound 404
 │   └── DatasetNotFound, PreviewNotFound, OverlapNotFound, UploadNotFound, JobNotFound, CheckpointNotFound,
 │       ArtifactNotFound, AdapterNotFound, ModelNotFound, FileNotFound, WebhookNotFound, DeliveryNotFound,

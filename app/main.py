@@ -4,6 +4,7 @@ import gc
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -34,10 +35,13 @@ from app.page import about
 from app.projects.routes import router as projects
 from app.queues.routes import router as queues
 from app.secrets.private_memory import keep_memory_private
+from app.sessions.routes import router as browser_sessions
+from app.sessions.service import SessionService
 from app.settings import Settings, get_settings
 from app.storage import Storage
 from app.uploads.routes import router as uploads
 from app.web import problems
+from app.web.browsers.session_cookies import SessionCookies
 from app.web.key_cache import KeyCache
 from app.web.parameters import REFUSE_UNKNOWN
 from app.web.request_id import OPENAI_FACE, mark_answers
@@ -68,7 +72,8 @@ ROUTERS = (
 )
 DESCRIPTION = """Fine-tune language models over HTTP: upload a dataset, create a job, watch it, download an adapter.
 
-Every route except `/` and the health checks requires `Authorization: Bearer <key>`. Errors are RFC 9457 problem+json:
+Every route except `/`, the health checks, and signing in and out requires `Authorization: Bearer <key>`, or the session
+cookie of a browser that has signed in (`POST /session`). Errors are RFC 9457 problem+json:
 `code` is stable, and `detail` says what to do.
 
 [/v1](/v1/docs) serves OpenAI's API over the same resources."""
@@ -107,6 +112,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     app.state.storage = Storage(settings.storage)
     app.state.redis = live_metrics.connect_async(settings.redis_url)
     app.state.keys = keys = open_key_cache(reads, sessions)
+    app.state.session_cookies = cookies = open_session_cookies(reads, sessions)
     app.state.seen_jobs = SeenJobs()
     app.state.lookups = open_lookups()
     app.state.job_waits = waits = JobWaits(
@@ -116,6 +122,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         yield
     waits.close()
     await keys.close()
+    await cookies.tokens.close()
     await app.state.redis.aclose()
     reads.close()
     engine.dispose()
@@ -125,11 +132,32 @@ def open_key_cache(reads: Reads, sessions: Sessions) -> KeyCache:
     def recognize(key: str) -> RecognizedKey | None:
         return reads.ask(lambda connection: KeyService(Session(connection)).recognize(key))
 
-    def note_use(key_id: str) -> None:
-        with transaction(sessions, "note_key_use") as session:
-            KeyService(session).note_use(key_id)
+    return KeyCache(recognize, partial(note_key_use, sessions))
 
-    return KeyCache(recognize, note_use)
+
+def note_key_use(sessions: Sessions, key_id: str) -> None:
+    with transaction(sessions, "note_key_use") as session:
+        KeyService(session).note_use(key_id)
+
+
+def open_session_cookies(reads: Reads, sessions: Sessions) -> SessionCookies:
+    def recognize(token: str) -> RecognizedKey | None:
+        return reads.ask(lambda connection: recognize_token(Session(connection), token))
+
+    def find_server_id() -> str:
+        return reads.ask(lambda connection: SessionService(Session(connection)).get_server_id())
+
+    return SessionCookies(KeyCache(recognize, partial(note_key_use, sessions)), find_server_id)
+
+
+def recognize_token(session: Session, token: str) -> RecognizedKey | None:
+    """Return the data of the key for which a browser's session stands, while both are valid."""
+    found = SessionService(session).find(token)
+    key = KeyService(session).find_valid(found.key_id) if found else None
+    if found is None or key is None:
+        return None
+    left = found.seconds_left if key.seconds_left is None else min(found.seconds_left, key.seconds_left)
+    return key._replace(seconds_left=left)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -150,7 +178,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router, dependencies=REFUSE_UNKNOWN)
-    for router in (health.router, about.router):
+    for router in (health.router, about.router, browser_sessions):
         app.include_router(router)
     face = Mount(OPENAI_FACE, create_face(app.state))
     face.path_regex = re.compile(face.path_regex.pattern, re.DOTALL)  # a requested path may contain a line break

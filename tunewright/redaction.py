@@ -12,7 +12,7 @@ NAMES: Final = (
 SECRET_NAME: Final = re.compile(rf"(?:{NAMES}|token|[A-Z0-9_]+_TOKEN)", re.IGNORECASE)
 PATTERNS: Final = (
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), REMOVED),
-    (re.compile(r"\btw_[0-9a-f]{24}_[\w-]+"), REMOVED),
+    (re.compile(r"\btws?_[0-9a-f]{24}_[\w-]+"), REMOVED),
     (re.compile(r"\bwhsec_[\w+/=-]+"), REMOVED),
     (re.compile(r"\b(?:hf|gh[opsru]|glpat|xox[abprs])[_-][\w-]{16,}"), REMOVED),
     (re.compile(r"\bsk-[\w-]{16,}"), REMOVED),

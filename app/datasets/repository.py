@@ -9,7 +9,7 @@ from sqlalchemy import delete, exists, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.db.base import select_page
-from app.db.problem_tables import DatasetProblemGroup
+from app.db.dataset_tables import DatasetProblemGroup
 from app.db.tables import Dataset, DatasetProblem, DatasetUse, DeletedObject
 from app.domain.cursor import Cursor
 from app.domain.datasets.problem import Problem, Severity

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from app.db.problem_tables import DatasetProblemGroup
+from app.db.dataset_tables import DatasetProblemGroup
 from app.db.tables import Dataset, DatasetProblem
 from app.domain.datasets.formats import RecordFormat
 from app.domain.datasets.problem import Problem, Severity

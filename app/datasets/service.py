@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from sqlalchemy.orm import Session
 
 from app.datasets.repository import DatasetRepository, ProblemFilter
-from app.db.problem_tables import DatasetProblemGroup
+from app.db.dataset_tables import DatasetProblemGroup
 from app.db.tables import Dataset, DatasetProblem, DatasetUse
 from app.domain.artifact import StoredFile
 from app.domain.cursor import Cursor

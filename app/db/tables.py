@@ -1,5 +1,5 @@
 """Defines every table. Each has `project_id`, except `projects` itself, `project_deletions`, which outlive them, and
-`workers` and `base_models`, which serve all projects.
+`workers`, `base_models` and `installation`, which serve all projects.
 """
 
 from datetime import datetime
@@ -11,14 +11,16 @@ from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import Text
 
 from app.db.base import Base, created_at_column, project_id_column
-from app.db.dataset_check_tables import DatasetCheck as DatasetCheck
+from app.db.dataset_tables import DatasetCheck as DatasetCheck
+from app.db.dataset_tables import DatasetProblemGroup as DatasetProblemGroup
 from app.db.metric_tables import MetricBucket as MetricBucket
 from app.db.metric_tables import MetricValue as MetricValue
 from app.db.model_tables import ModelPermission as ModelPermission
 from app.db.model_tables import RegisteredModel as RegisteredModel
 from app.db.openai_tables import OpenAICreateResponse as OpenAICreateResponse
-from app.db.problem_tables import DatasetProblemGroup as DatasetProblemGroup
 from app.db.project_tables import ProjectDeletion as ProjectDeletion
+from app.db.session_tables import BrowserSession as BrowserSession
+from app.db.session_tables import Installation as Installation
 from app.db.upload_tables import Upload as Upload
 from app.db.upload_tables import UploadPart as UploadPart
 from app.db.webhook_tables import Webhook as Webhook

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 Noun = (
     Literal["proj", "key", "file", "ftjob", "ftckpt", "art", "adp", "model", "upload", "part", "preview", "overlap"]
-    | Literal["webhook", "delivery", "evt"]
+    | Literal["webhook", "delivery", "evt", "session"]
 )
 PATTERN: Final = re.compile(r"(?:[a-z]+-|upload_|part_|ftckpt_)[0-9a-f]{24}")
 

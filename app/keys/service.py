@@ -17,7 +17,7 @@ from app.domain.cursor import Cursor
 from app.domain.ids import is_id, new_id
 from app.errors import Unauthorized
 from app.keys.errors import KeyNotActive, KeyNotFound, KeyReplaced, OwnKey
-from app.keys.repository import KeyRepository, ShownKey
+from app.keys.repository import KeyRepository, ShownKey, UsableKey
 
 FORM = re.compile(r"tw_([0-9a-f]{24})_[A-Za-z0-9_-]{43}")
 DAY_SECONDS: Final = 86_400
@@ -86,12 +86,13 @@ class KeyService:
     def recognize(self, text: str) -> RecognizedKey | None:
         """Return the data of a valid key. Raise Unauthorized if its project is being deleted."""
         key = self.keys.find_usable(id_of(text)) if FORM.fullmatch(text) else None
-        if key is None or not hmac.compare_digest(key.sha256, _digest(text)):
-            return None
-        if key.is_project_deleted:
-            raise Unauthorized("The project of this API key is being deleted; its keys no longer work.")
-        left = None if key.seconds_left is None else float(key.seconds_left)
-        return RecognizedKey(Caller(key.id, key.project_id, frozenset(key.scopes)), left, key.is_use_due)
+        return _describe(key) if key and hmac.compare_digest(key.sha256, _digest(text)) else None
+
+    def find_valid(self, id: str) -> RecognizedKey | None:
+        """Return the data of a valid key by its id, for a session that stands for it. Raise Unauthorized if its project
+        is being deleted."""
+        key = self.keys.find_usable(id)
+        return _describe(key) if key else None
 
     def note_use(self, key_id: str) -> None:
         self.keys.note_use(key_id)
@@ -100,6 +101,13 @@ class KeyService:
 def id_of(text: str) -> str:
     """Return the id of a key in the right format."""
     return f"key-{text[3:27]}"
+
+
+def _describe(key: UsableKey) -> RecognizedKey:
+    if key.is_project_deleted:
+        raise Unauthorized("The project of this API key is being deleted; its keys no longer work.")
+    left = None if key.seconds_left is None else float(key.seconds_left)
+    return RecognizedKey(Caller(key.id, key.project_id, frozenset(key.scopes)), left, key.is_use_due)
 
 
 def _digest(text: str) -> str:

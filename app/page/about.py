@@ -42,7 +42,7 @@ class About(BaseModel):
     links: dict[str, str] = LINKS
     """Paths on this server; `openai` is the base URL for OpenAI's client."""
     authentication: str = f"{AUTHENTICATION}; {KEYS}"
-    """How to authenticate for every route except this one and the health checks."""
+    """How to authenticate for every route except this one, the health checks, and signing in and out."""
 
 
 ABOUT: Final = About().model_dump()

@@ -1,5 +1,5 @@
-"""Checks the API key of every request: `Authorization: Bearer <key>`. Reading needs the scope `read`, everything else
-`write`; changing what serves all projects needs `admin`."""
+"""Checks the API key of every request: `Authorization: Bearer <key>`, or a session cookie that stands for a key.
+Reading needs the scope `read`, everything else `write`; changing what serves all projects needs `admin`."""
 
 from typing import Annotated
 
@@ -9,18 +9,23 @@ from fastapi.security.utils import get_authorization_scheme_param
 
 from app.domain.caller import Caller
 from app.errors import Forbidden, Unauthorized
+from app.web.browsers.session_cookies import find_signed_in_caller
 from app.web.key_cache import KeyCache
 from app.web.request_id import CALLER
 
 
 class KeyBearer(HTTPBearer):
-    """Resolves the key of a request to its caller. It is one dependency, not two, because each costs time in every
-    request."""
+    """Resolves the key of a request to its caller; without the header, its session cookie. It is one dependency, not
+    two, because each costs time in every request."""
 
     async def __call__(self, request: Request) -> Caller:  # type: ignore[override]
-        keys: KeyCache = request.app.state.keys
-        scheme, key = get_authorization_scheme_param(request.headers.get("Authorization"))
-        caller = await keys.find_caller(key) if key and scheme.lower() == "bearer" else None
+        authorization = request.headers.get("Authorization")
+        if authorization is None:
+            caller = await find_signed_in_caller(request)
+        else:
+            keys: KeyCache = request.app.state.keys
+            scheme, key = get_authorization_scheme_param(authorization)
+            caller = await keys.find_caller(key) if key and scheme.lower() == "bearer" else None
         if caller is None:
             raise Unauthorized
         request.scope[CALLER] = caller

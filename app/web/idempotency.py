@@ -1,7 +1,7 @@
 """Implements `Idempotency-Key`: a repeated POST creates nothing new and gets the first answer.
 
-An answer that contains a secret is stored encrypted with the API key of the request, of which the server has only the
-digest: neither the database nor another API key decrypts it.
+An answer that contains a secret is stored encrypted with the API key or the session token of the request, of which the
+server has only the digest: neither the database nor another key or session decrypts it.
 """
 
 import base64
@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from app.errors import IdempotencyKeyReused, RequestInProgress
 from app.web.auth import CallerDep
+from app.web.browsers.session_cookies import find_session_token
 from app.web.dependencies import SessionDep
 from app.web.idempotency_repository import find_answer, keep_answer, lock_key
 
@@ -35,29 +36,30 @@ class IdempotentCreate(NamedTuple):
     key: str | None
     route: str
     """Holds method and path."""
-    api_key: str
+    credential: str
+    """Holds the API key or the session token."""
 
     def answer(self, make: Callable[[], Created], body: bytes = b"", *, sealed: bool = False) -> Response:
         """Answer with what `make` creates, in the request's own transaction, or with the answer stored for the key.
-        `sealed` means that the answer contains a secret, which only the same API key gets again."""
+        `sealed` means that the answer contains a secret, which only the same API key or session gets again."""
         if self.key is None:
             location, shown, status = make()
             return _created(location, shown.model_dump_json(), status)
         if not lock_key(self.session, self.project_id, self.key):
             raise RequestInProgress
-        asker = self.api_key if sealed else ""
+        asker = self.credential if sealed else ""
         sha256 = hashlib.sha256(f"{self.route}\n{asker}".encode() + body).hexdigest()
         kept = find_answer(self.session, self.project_id, self.key)
         if kept is None:
             location, shown, status = make()
             text = shown.model_dump_json()
             own = self.session, self.project_id, self.key
-            kept_text = seal(text, self.api_key) if sealed else text
+            kept_text = seal(text, self.credential) if sealed else text
             keep_answer(*own, sha256, status=status, body=kept_text, location=location)
             return _created(location, text, status)
         if kept.request_sha256 != sha256:
             raise IdempotencyKeyReused
-        text = unseal(kept.body, self.api_key) if sealed else kept.body
+        text = unseal(kept.body, self.credential) if sealed else kept.body
         return _created(kept.location, text, kept.status)
 
 
@@ -96,10 +98,14 @@ async def get_idempotent_create(
         ),
     ] = None,
 ) -> IdempotentCreate:
-    _, api_key = get_authorization_scheme_param(request.headers.get("Authorization"))
-    return IdempotentCreate(
-        session, caller.project_id, idempotency_key, f"{request.method} {request.url.path}", api_key
-    )
+    authorization = request.headers.get("Authorization")
+    if authorization is None:
+        credential = await find_session_token(request)
+    else:
+        _, credential = get_authorization_scheme_param(authorization)
+    assert credential  # an answer is encrypted with it
+    route = f"{request.method} {request.url.path}"
+    return IdempotentCreate(session, caller.project_id, idempotency_key, route, credential)
 
 
 IdempotentCreateDep = Annotated[IdempotentCreate, Depends(get_idempotent_create)]

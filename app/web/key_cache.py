@@ -1,4 +1,4 @@
-"""Caches recently recognized API keys, so that a request needs no query for its key.
+"""Caches recently recognized API keys, or session tokens, so that a request needs no query for its key.
 
 A key is cached for less than a second, and only if it was valid: a revoked key stops working within a second in every
 process, and a new key works at once.

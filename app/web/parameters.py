@@ -24,15 +24,18 @@ NAMES_ELSEWHERE: Final[Mapping[str, str]] = MappingProxyType(
 
 async def refuse_unknown_parameters(request: Request, caller: CallerDep) -> None:
     """Refuse unknown parameters. The key is checked first: a caller without one learns nothing about the parameters."""
-    if not request.query_params:
-        return
-    known = tuple(_names_of(request.scope["route"].dependant))
-    unknown = [name for name in dict.fromkeys(request.query_params) if not _is_known(name, known)]
-    if unknown:
-        raise RequestValidationError([_describe_unknown(name, known) for name in unknown])
+    if request.query_params:
+        _refuse_unknown(request)
+
+
+async def refuse_unknown_parameters_of_anyone(request: Request) -> None:
+    """Refuse unknown parameters on a route that needs no key."""
+    if request.query_params:
+        _refuse_unknown(request)
 
 
 REFUSE_UNKNOWN: Final = [Depends(refuse_unknown_parameters)]
+REFUSE_UNKNOWN_WITHOUT_KEY: Final = [Depends(refuse_unknown_parameters_of_anyone)]
 
 
 def states_of(kind: type[StateT], things: str) -> Callable[..., Awaitable[tuple[StateT, ...]]]:
@@ -45,6 +48,13 @@ def states_of(kind: type[StateT], things: str) -> Callable[..., Awaitable[tuple[
         return (*state, *status)
 
     return get_states
+
+
+def _refuse_unknown(request: Request) -> None:
+    known = tuple(_names_of(request.scope["route"].dependant))
+    unknown = [name for name in dict.fromkeys(request.query_params) if not _is_known(name, known)]
+    if unknown:
+        raise RequestValidationError([_describe_unknown(name, known) for name in unknown])
 
 
 def _names_of(dependant: Dependant) -> Iterator[str]:

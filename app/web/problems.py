@@ -67,7 +67,11 @@ PROBLEM_JSON = {"application/problem+json": {"schema": {"$ref": "#/components/sc
 
 def problems(*errors: type[TunewrightError]) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI responses for a route that can raise these errors, besides 401, 403 and bad parameters."""
-    by_status: dict[int | str, list[str]] = {401: ["`unauthorized`"], 403: ["`forbidden`"], 422: ["`invalid_request`"]}
+    by_status: dict[int | str, list[str]] = {
+        401: ["`unauthorized`"],
+        403: ["`forbidden`", "`origin_mismatch`"],
+        422: ["`invalid_request`"],
+    }
     for error in errors:
         by_status.setdefault(error.status, []).append(f"`{error.code}`: {(error.__doc__ or error.__name__).strip()}")
     return {

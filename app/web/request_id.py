@@ -14,6 +14,8 @@ from structlog.contextvars import bound_contextvars
 OPENAI_FACE: Final = "/v1"
 CALLER: Final = "tunewright.caller"
 """Is the key in the scope of the caller whose API key was sent, whether the request is valid or not."""
+BY_COOKIE: Final = "tunewright.by_cookie"
+"""Is the key in the scope of a request whose caller was found by its session cookie."""
 ERROR_CODE: Final = "tunewright.error_code"
 """Is the key in the scope of the stable code of the error that was answered."""
 
@@ -43,6 +45,8 @@ class RequestIds:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = id
+                if BY_COOKIE in scope:
+                    keep_from_shared_caches(headers)
                 if is_openais:
                     headers["openai-processing-ms"] = str(round((time.monotonic() - began) * 1000))
             await send(message)
@@ -54,6 +58,13 @@ class RequestIds:
                 # A full log is no reason to fail a request that has been answered.
                 with suppress(OSError):
                     log.info("request", **describe(scope), status=status, ms=milliseconds_since(began))
+
+
+def keep_from_shared_caches(headers: MutableHeaders) -> None:
+    """Allow no cache to serve the answer to others. `Authorization` does so by itself (RFC 9111, 3.5); a cookie does
+    not."""
+    if headers.get("Cache-Control") != "no-store":
+        headers["Cache-Control"] = "private, no-cache"
 
 
 def describe(scope: Scope) -> dict[str, Any]:

@@ -35,6 +35,22 @@ CREATE TABLE api_keys (
     CONSTRAINT fk_api_keys_project_id_projects FOREIGN KEY (project_id) REFERENCES projects (id)
 );
 
+CREATE TABLE sessions (
+    id text NOT NULL, project_id text NOT NULL, key_id text NOT NULL, sha256 text NOT NULL,
+    created_at timestamptz DEFAULT clock_timestamp() NOT NULL, expires_at timestamptz NOT NULL,
+    CONSTRAINT pk_sessions PRIMARY KEY (id),
+    CONSTRAINT fk_sessions_key_id_api_keys FOREIGN KEY (key_id) REFERENCES api_keys (id) ON DELETE CASCADE,
+    CONSTRAINT fk_sessions_project_id_projects FOREIGN KEY (project_id) REFERENCES projects (id)
+);
+CREATE INDEX ix_sessions_expires_at ON sessions (expires_at);
+CREATE INDEX ix_sessions_key ON sessions (key_id, created_at, id);
+
+CREATE TABLE installation (
+    id text NOT NULL,
+    CONSTRAINT pk_installation PRIMARY KEY (id)
+);
+INSERT INTO installation (id) VALUES (left(md5(CAST(gen_random_uuid() AS text)), 12));
+
 CREATE TABLE idempotency_keys (
     project_id text NOT NULL, key text NOT NULL, request_sha256 text NOT NULL, status bigint NOT NULL,
     location text NOT NULL, body text NOT NULL, created_at timestamptz DEFAULT clock_timestamp() NOT NULL,

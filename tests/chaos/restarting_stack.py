@@ -65,7 +65,7 @@ class RestartedProcess:
 class RestartingStack:
     def __init__(self, folder: Path, database_url: str, redis_url: str, api_key: str) -> None:
         self.folder, self.fired_folder = folder, folder / "fired"
-        self.database_url, self.redis_url, self._api_key = database_url, redis_url, api_key
+        self.database_url, self.redis_url, self.api_key = database_url, redis_url, api_key
         self.processes: dict[str, RestartedProcess] = {}
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self._not_restarted: set[str] = set()
@@ -125,7 +125,11 @@ class RestartingStack:
         return self.folder / "cache"
 
     def client(self, api_key: str | None = None) -> Client:
-        return Client(f"http://127.0.0.1:{self._listener.getsockname()[1]}", api_key or self._api_key)
+        return Client(self.url, api_key or self.api_key)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def arm(self, *names: str) -> None:
         for name in names:

@@ -66,6 +66,7 @@ from tests.chaos.server_cases import (
     upload,
     watch,
 )
+from tests.chaos.session_cases import post_session
 from tests.chaos.upload_cases import cancel_upload, complete_upload, expire_uploads, join, part, post_upload
 from tests.chaos.webhook_cases import deliver, forget_deliveries, post_webhook
 from tests.chaos.worker_cases import (
@@ -129,7 +130,7 @@ CASES: dict[str, Case] = {
     **dict.fromkeys(("search", "unknown_jobs", "suspect", "tidy_storage"), retain),
     **{case.__name__: case for case in (forget, limit_project, add_model)},
     **{case.__name__: case for case in (create_project, post_project, report_work_folders)},
-    **{case.__name__: case for case in (post_key, revoke_key)},
+    **{case.__name__: case for case in (post_key, revoke_key, post_session)},
     **dict.fromkeys(("cancel_project_job", "take_inventory", "erase_rows"), erase_project),
     **dict.fromkeys(("delete_project", "finish_deletion"), erase_project),
 }
@@ -201,6 +202,7 @@ ELSEWHERE = {
     "killed along with post_project": {"change_project", "remove_project"},
     "killed along with post_key": {"replace_key", "withdraw_key"},
     "killed along with revoke_key": {"rotate_key"},
+    "killed along with post_session": {"delete_session"},
     "killed along with post_webhook": {"change_webhook", "rotate_webhook", "delete_webhook", "send_test", "redeliver"},
     "a heartbeat or another write may come first": {"take_up_again"},
 }

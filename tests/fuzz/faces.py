@@ -34,8 +34,8 @@ COUNTED: Final = re.compile(r"([\d,]+) generated")
 LINKS: Final = re.compile(r"(\d+) covered / (\d+) selected")
 SLOW: Final = "/jobs/{id}/stream"
 """The route that answers as long as a job runs."""
-NEVER: Final = ("POST /fine_tuning/alpha/graders/run", "POST /fine_tuning/alpha/graders/validate")
-"""Operations that are not offered, and always answer so."""
+NEVER: Final = ("POST /fine_tuning/alpha/graders/run", "POST /fine_tuning/alpha/graders/validate", "POST /session")
+"""Operations that always refuse: what is not offered, and signing in from another origin than the server's."""
 OF_ADMINS: Final = re.compile(r"\w+ /(projects|keys)|(POST|DELETE) /models")
 """Operations that are refused to a key without the scope `admin`."""
 NUM: Final = 3

@@ -35,7 +35,7 @@ ROWS = int(os.environ.get("TUNEWRIGHT_PLAN_ROWS", "200000"))
 MODELS_SECONDS = 0.2
 LARGE = (
     *("jobs", "datasets", "adapters", "attempts", "checkpoints", "artifacts", "dataset_uses", "uploads"),
-    *("dataset_checks", "webhook_deliveries", "job_events"),
+    *("dataset_checks", "webhook_deliveries", "job_events", "sessions"),
 )
 NUMBER = "lpad(to_hex(i), 24, '0')"
 EARLIER = "now() - i * interval '1 second'"
@@ -91,6 +91,11 @@ COLUMN_SQL: dict[str, dict[str, str]] = {
         "ended_at": ENDED,
     },
     "job_events": {"job_id": f"'ftjob-' || {NUMBER}", "number": "1", "level": "'info'"},
+    "sessions": {
+        "id": f"'session-' || {NUMBER}",
+        "key_id": "'key-' || lpad(to_hex(i / 50), 24, '0')",
+        "expires_at": "now() + i * interval '1 second'",
+    },
 }
 WEBHOOK = """
 INSERT INTO webhooks (id, project_id, url, events, enabled, secret)
@@ -201,6 +206,21 @@ def test_requests_scan_no_large_table(
     with TestClient(create_app(settings), headers={"Authorization": f"Bearer {key}"}) as client:
         found = find_scans(lambda: client.get(path).raise_for_status())
     assert found == []
+
+
+def test_a_session_scans_no_large_table(
+    settings: Settings, sessions: Sessions, find_scans: Callable[[Callable[[], object]], list[str]]
+) -> None:
+    with transaction(sessions) as session:
+        key = KeyService(session).create("proj-1", "test", ("read", "write"))
+    with TestClient(create_app(settings), headers={"Origin": "http://testserver"}) as client:
+
+        def use_session() -> None:
+            client.post("/session", json={"key": key}).raise_for_status()
+            client.get("/session").raise_for_status()
+            client.delete("/session").raise_for_status()
+
+        assert find_scans(use_session) == []
 
 
 def test_v1_models_is_fast_among_many_adapters(settings: Settings, sessions: Sessions) -> None:

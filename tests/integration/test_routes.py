@@ -38,7 +38,9 @@ ROUTES = [
 ]
 HEALTH = {"/", "/healthz", "/readyz"}
 Ask = Callable[..., Any]
-KEYED = [route for route in ROUTES if route[1] not in HEALTH]
+SIGNING = {("POST", "/session"), ("DELETE", "/session")}
+"""Routes that take no key in a header: signing in takes one in the body, and signing out a cookie (decision 33)."""
+KEYED = [route for route in ROUTES if route[1] not in HEALTH and route[:2] not in SIGNING]
 ACROSS_PROJECTS = {"/workers", "/queues"}
 """Routes that every key may read, for all projects (decision 8)."""
 ADMIN_ROUTES = (
@@ -130,7 +132,7 @@ def test_the_openapi_document_lists_every_route() -> None:
             served |= {(method, route.path.replace(":path}", "}")) for method in methods}
     pages = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/docs-assets", "/v1"}
     assert served == {(method, path) for method, path, _ in ROUTES} | {("GET", page) for page in pages}
-    assert {path.split("/")[1] for _, path, _ in KEYED} == {*NOUNS, "models", "workers", "queues"}
+    assert {path.split("/")[1] for _, path, _ in KEYED} == {*NOUNS, "models", "workers", "queues", "session"}
 
 
 def test_the_reference_page_loads_nothing_from_other_servers(server: TestClient) -> None:
@@ -316,7 +318,8 @@ def test_lists_contain_only_the_callers_resources(
     ask: Ask, make_key: Callable[..., str], strangers_things: None
 ) -> None:
     key, owner_key = make_key("default"), make_key("stranger")
-    lists = {path for method, path, _ in KEYED if method == "GET" and "{" not in path} - {"/projects", "/keys"}
+    lists = {path for method, path, _ in KEYED if method == "GET" and "{" not in path}
+    lists -= {"/projects", "/keys", "/session"}
     for path in lists - ACROSS_PROJECTS:
         assert ask("GET", path, key).json()["items"] == [], path
         assert len(ask("GET", path, owner_key).json()["items"]) == 1, path
@@ -353,5 +356,7 @@ def test_every_reference_leads_to_a_schema() -> None:
 
 
 def test_every_route_documents_that_it_requires_a_key() -> None:
-    for _, path, operation in ROUTES:
-        assert operation.get("security") == (None if path in HEALTH else [{"HTTPBearer": []}]), path
+    keyed = [route[:2] for route in KEYED]
+    for method, path, operation in ROUTES:
+        expected = [{"HTTPBearer": []}] if (method, path) in keyed else None
+        assert operation.get("security") == expected, (method, path)

@@ -82,6 +82,24 @@ def test_an_error_while_storing_a_webhook_shows_no_secret(
     assert any("RaiseException" in line.get("exception", "") for line in records)
 
 
+def test_an_error_while_signing_in_shows_no_secret(
+    log: tuple[str, Path], make_key: Callable[..., str], refuse_rows: Callable[[str], None]
+) -> None:
+    """The exception's text contains the row of the session, which has the digest of the token alone."""
+    url, file = log
+    key = make_key()
+    refuse_rows("sessions")
+    answer = httpx2.post(f"{url}/session", json={"key": key}, headers={"Origin": url}, timeout=30)
+    assert (answer.status_code, "set-cookie" in answer.headers) == (500, False)
+    deadline = time.monotonic() + 20
+    while "Exception in ASGI application" not in (written := file.read_text()):
+        assert time.monotonic() < deadline, written
+        time.sleep(0.05)
+    assert "refused: (session-" in written
+    for shown in (answer.text, written):
+        assert not re.search(r"tws?_\w", shown)
+
+
 def test_an_error_while_storing_a_key_shows_no_secret(
     sessions: Sessions, project_id: str, refuse_rows: Callable[[str], None]
 ) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import app.keys.errors
 import app.models.errors
 import app.projects.errors
+import app.web.errors
 import app.webhooks.errors  # noqa: F401 - errors of the resources that have their own module
 from app import errors
 from app.errors import TunewrightError

@@ -44,6 +44,8 @@ STEPS = (
     *("finish_deletion", "find_deleted_projects", "report_work_folders"),
 )
 
+NOT_FILLED = ("projects", "project_deletions", "installation")
+
 COLUMN_VALUES: dict[str, Callable[[], dict[str, Any]]] = {
     "jobs": lambda: {"id": new_id("ftjob"), "state": "queued", "device": "auto", "attempt": 1, "last_event_number": 1},
     "datasets": lambda: {"state": "ready"},
@@ -55,9 +57,7 @@ def fill(sessions: Sessions, project_id: str) -> str:
     """Add a row of the project to every table that has rows of projects, new tables included; return the job's id."""
     rows: dict[str, dict[str, Any]] = {"projects": {"id": project_id}}
     with transaction(sessions) as session:
-        for table in [
-            table for table in Base.metadata.sorted_tables if table.name not in ("projects", "project_deletions")
-        ]:
+        for table in [table for table in Base.metadata.sorted_tables if table.name not in NOT_FILLED]:
             rows[table.name] = row_of(table, rows) | COLUMN_VALUES.get(table.name, dict)()
             session.execute(insert(table).values(rows[table.name]))
     return str(rows["jobs"]["id"])

@@ -11,6 +11,7 @@ CANARY = "c4n4ryS3cr3tValue0123456789"
     "text",
     [
         f"key tw_5f0c1d2e3a4b5c6d7e8f9a0b_{CANARY}",
+        f"session tws_5f0c1d2e3a4b5c6d7e8f9a0b_{CANARY}",
         f"Authorization: Bearer {CANARY}",
         f"authorization='Basic {CANARY}'",
         f"signed with whsec_{CANARY}=",
