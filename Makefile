@@ -25,10 +25,10 @@ demo: $(VENV)/installed  ## fine-tune a real model end to end and evaluate the r
 # Runs three files at a time on two cores, because many tests wait for servers and leases. The tests of a file share its
 # fixtures. The longest files run first (tests/budgets.py).
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
-test: $(VENV)/installed  ## run the test suite without test-ops and test-cuda (13 to 15 minutes on two cores)
+test: $(VENV)/installed  ## run the test suite without test-ops and test-cuda (12 minutes on two cores)
 	$(PYTEST) -m "not ops and not cuda"
 
-test-ops: $(VENV)/installed  ## run the tests that start a stack and kill or stop its processes (6 to 8 minutes on two cores)
+test-ops: $(VENV)/installed  ## run the tests that start a stack and kill or stop its processes (5 to 7 minutes on two cores)
 	$(PYTEST) -m ops
 
 test-cuda: $(VENV)/installed  ## run a few trainings on a fake CUDA device, without a GPU (a minute; needs g++)
@@ -53,7 +53,7 @@ fuzz: $(VENV)/installed  ## test with 100,000 random job state changes, 100,000 
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest tests/integration/jobs/test_state_machine.py
 
 # Needs a C++ compiler (CXX) and no GPU. test-cuda runs a few of its cases.
-cuda-dry-run: $(VENV)/installed  ## run forward and backward of 1,728 trainings on a fake CUDA device (25 minutes on two cores)
+cuda-dry-run: $(VENV)/installed  ## run forward and backward of 1,728 trainings on a fake CUDA device (20 minutes on two cores)
 	$(BIN)/python -m tests.cuda_dry_run --all --processes $(shell nproc)
 
 check: $(VENV)/installed  ## check formatting, lint, types and architecture
