@@ -19,13 +19,7 @@ class KeyBearer(HTTPBearer):
     two, because each costs time in every request."""
 
     async def __call__(self, request: Request) -> Caller:  # type: ignore[override]
-        authorization = request.headers.get("Authorization")
-        if authorization is None:
-            caller = await find_signed_in_caller(request)
-        else:
-            keys: KeyCache = request.app.state.keys
-            scheme, key = get_authorization_scheme_param(authorization)
-            caller = await keys.find_caller(key) if key and scheme.lower() == "bearer" else None
+        caller = await find_caller(request)
         if caller is None:
             raise Unauthorized
         request.scope[CALLER] = caller
@@ -33,6 +27,16 @@ class KeyBearer(HTTPBearer):
         if needed not in caller.scopes:
             raise Forbidden(f"This API key lacks the scope {needed!r}; use one that has it.")
         return caller
+
+
+async def find_caller(request: Request) -> Caller | None:
+    """Find the caller whose key or session cookie the request has. Return None if it has none that is valid now."""
+    authorization = request.headers.get("Authorization")
+    if authorization is None:
+        return await find_signed_in_caller(request)
+    keys: KeyCache = request.app.state.keys
+    scheme, key = get_authorization_scheme_param(authorization)
+    return await keys.find_caller(key) if key and scheme.lower() == "bearer" else None
 
 
 authenticate = KeyBearer(
@@ -49,3 +53,11 @@ async def require_admin(caller: CallerDep) -> Caller:
 
 
 AdminDep = Annotated[Caller, Depends(require_admin)]
+
+
+async def is_still_allowed(request: Request, caller: Caller) -> bool:
+    """Say whether the request's key or session is still valid, for an answer that takes longer than one moment."""
+    try:
+        return await find_caller(request) == caller
+    except Unauthorized:  # its project is being deleted
+        return False

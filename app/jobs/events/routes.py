@@ -1,5 +1,6 @@
 """Serves a job's events, and its live stream of events and metric points as server-sent events."""
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request
@@ -12,7 +13,7 @@ from app.errors import InvalidCursor, JobNotFound
 from app.jobs.events.schemas import EventList, EventOut
 from app.jobs.events.stream import StreamBatch, StreamCursor, follow, look
 from app.jobs.repository import JobRepository
-from app.web.auth import CallerDep
+from app.web.auth import CallerDep, is_still_allowed
 from app.web.dependencies import SessionDep
 from app.web.problems import problems
 
@@ -61,7 +62,8 @@ async def stream_job(
     state).
 
     The stream begins with everything since the job's creation and continues live. A client that reconnects with
-    `Last-Event-ID` gets every event exactly once. After everything was sent, the answer is 204.
+    `Last-Event-ID` gets every event exactly once. After everything was sent, the answer is 204. The stream ends within
+    five seconds after its API key or session becomes invalid.
     """
     state, begin = request.app.state, place or StreamCursor()
 
@@ -75,5 +77,6 @@ async def stream_job(
     found = None if gone else await run_in_threadpool(first_look)
     if found is None or (place and found.is_over):
         return Response(status_code=204)
-    stream = follow(state.sessions, state.redis, caller.project_id, id, begin, found)
+    is_allowed = partial(is_still_allowed, request, caller)
+    stream = follow(state.sessions, state.redis, caller.project_id, id, begin, found, is_allowed)
     return EventSourceResponse(stream, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})

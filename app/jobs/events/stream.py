@@ -7,7 +7,7 @@ directly follows the last one of the attempt; all others wait for the next read 
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import NamedTuple, Self
 
 import redis.asyncio
@@ -28,6 +28,7 @@ from app.live_metrics import newest_live, read_live
 BATCH = 500
 LOOK_SECONDS = 1.0
 PING_SECONDS = 15.0
+CHECK_SECONDS = 3.0
 FORM = re.compile(r"(\d{1,18})\.(\d{1,9})\.(\d{1,18})")
 
 
@@ -76,6 +77,19 @@ def look(session: Session, project_id: str, job_id: str, place: StreamCursor) ->
     return StreamBatch(state, [EventOut.model_validate(event) for event in events], points)
 
 
+class Reader:
+    """Checks every few seconds whether a stream's reader is still allowed to read it."""
+
+    def __init__(self, is_allowed: Callable[[], Awaitable[bool]]) -> None:
+        self._is_allowed, self._checked_at = is_allowed, time.monotonic()
+
+    async def has_access(self) -> bool:
+        if time.monotonic() - self._checked_at < CHECK_SECONDS:
+            return True
+        self._checked_at = time.monotonic()
+        return await self._is_allowed()
+
+
 async def follow(
     sessions: Sessions,
     client: redis.asyncio.Redis,
@@ -83,24 +97,20 @@ async def follow(
     job_id: str,
     place: StreamCursor,
     first: StreamBatch,
+    is_allowed: Callable[[], Awaitable[bool]],
 ) -> AsyncIterator[bytes]:
-    """Yield the stream's bytes until the job is final and everything was sent, or the job is deleted. `first` is what
-    already existed beyond `place`."""
-
-    def look_now() -> StreamBatch:
-        with transaction(sessions, "follow") as session:
-            return look(session, project_id, job_id, place)
-
+    """Yield the stream's bytes until the job is final and everything was sent, the job is deleted, or its reader is no
+    longer allowed to read it. `first` is what already existed beyond `place`."""
     yield format_sse_event(retry=2000)
     for reached, line in _format_batch(first, place):
         place = reached
         yield line
     sent_at = time.monotonic()
-    while True:
+    reader = Reader(is_allowed)
+    while await reader.has_access():
         position = await _find_newest_live(client, job_id)
-        try:
-            found = await run_in_threadpool(look_now)
-        except JobNotFound:
+        found = await run_in_threadpool(_look_again, sessions, project_id, job_id, place)
+        if found is None:
             return
         for reached, line in _format_batch(found, place):
             place, sent_at = reached, time.monotonic()
@@ -117,6 +127,15 @@ async def follow(
         if time.monotonic() - sent_at > PING_SECONDS:
             sent_at = time.monotonic()
             yield format_sse_event(comment="ping")
+
+
+def _look_again(sessions: Sessions, project_id: str, job_id: str, place: StreamCursor) -> StreamBatch | None:
+    """Return None if the job was deleted."""
+    try:
+        with transaction(sessions, "follow") as session:
+            return look(session, project_id, job_id, place)
+    except JobNotFound:
+        return None
 
 
 def _format_batch(found: StreamBatch, place: StreamCursor) -> Iterator[tuple[StreamCursor, bytes]]:

@@ -1,5 +1,6 @@
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,7 +19,9 @@ from app.jobs.attempts.service import AttemptService
 from app.jobs.metrics.repository import MetricRepository
 from app.jobs.queue.repository import Claim
 from app.jobs.queue.service import QueueService
+from app.keys.service import KeyService, id_of
 from app.main import create_app
+from app.projects.service import ProjectService
 from app.settings import Settings
 
 
@@ -191,6 +194,46 @@ def test_a_stream_works_without_redis(settings: Settings, api: TestClient, finis
     with TestClient(create_app(lost), headers={"Authorization": api.headers["Authorization"]}) as without:
         assert read(without, finished)[-1]["event"] == "end"
         assert without.get("/readyz").json().items() >= {"database": "ok", "redis": "unreachable"}.items()
+
+
+def revoke(sessions: Sessions, secret: str) -> None:
+    with transaction(sessions) as session:
+        KeyService(session).revoke(id_of(secret))
+
+
+def delete_project(sessions: Sessions, secret: str) -> None:
+    with transaction(sessions) as session:
+        ProjectService(session).request_deletion(KeyService(session).get(id_of(secret)).key.project_id)
+
+
+@pytest.mark.parametrize("end", [revoke, delete_project])
+@pytest.mark.parametrize("by_cookie", [False, True])
+def test_a_stream_ends_within_five_seconds_after_its_key(
+    end: Callable[[Sessions, str], None],
+    by_cookie: bool,
+    sessions: Sessions,
+    live_server: str,
+    make_key: Callable[..., str],
+    project_id: str,
+    post: Callable[..., str],
+    claim: Callable[..., Claim],
+) -> None:
+    id, _ = post(), claim()
+    secret, _ = make_key(), make_key("other")  # the last project could not be deleted
+    with httpx2.Client(base_url=live_server, timeout=20) as client:
+        if by_cookie:
+            signed_in = client.post("/session", json={"key": secret}, headers={"Origin": live_server})
+            assert signed_in.status_code == 201
+        else:
+            client.headers["Authorization"] = f"Bearer {secret}"
+        with client.stream("GET", f"/jobs/{id}/stream") as answer:
+            received = parse(answer.iter_lines())
+            assert next(received)["event"] == "job_event"
+            end(sessions, secret)
+            ended_at = time.monotonic()
+            assert "end" not in [each["event"] for each in received]
+            assert time.monotonic() - ended_at < 5
+        assert client.get(f"/jobs/{id}/stream").status_code == 401
 
 
 def test_a_renewed_lease_is_not_recovered(
