@@ -14,6 +14,7 @@ from typing import Any
 import hypothesis
 import pytest
 import redis
+import structlog
 import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -52,6 +53,14 @@ def pytest_collection_finish() -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Budgets())
+
+
+@pytest.fixture(autouse=True)
+def _keep_log_configuration() -> Iterator[None]:
+    """Undo what a test configures: its log may go to a file that is closed after it, such as captured output."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")

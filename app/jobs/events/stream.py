@@ -77,13 +77,13 @@ def look(session: Session, project_id: str, job_id: str, place: StreamCursor) ->
     return StreamBatch(state, [EventOut.model_validate(event) for event in events], points)
 
 
-class Reader:
+class AccessCheck:
     """Checks every few seconds whether a stream's reader is still allowed to read it."""
 
     def __init__(self, is_allowed: Callable[[], Awaitable[bool]]) -> None:
         self._is_allowed, self._checked_at = is_allowed, time.monotonic()
 
-    async def has_access(self) -> bool:
+    async def is_allowed(self) -> bool:
         if time.monotonic() - self._checked_at < CHECK_SECONDS:
             return True
         self._checked_at = time.monotonic()
@@ -106,8 +106,8 @@ async def follow(
         place = reached
         yield line
     sent_at = time.monotonic()
-    reader = Reader(is_allowed)
-    while await reader.has_access():
+    access = AccessCheck(is_allowed)
+    while await access.is_allowed():
         position = await _find_newest_live(client, job_id)
         found = await run_in_threadpool(_look_again, sessions, project_id, job_id, place)
         if found is None:
