@@ -1,11 +1,15 @@
-"""Fixtures for an administrator who works from a machine other than the server's."""
+"""Provides an administrator on another machine than the server's, and a second process of the API."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+import httpx2
 import pytest
 from typer.testing import CliRunner
 
 from app.domain.caller import ADMIN
+from app.settings import Settings
+from app.web import key_cache
+from tests.fixtures.api_process import serving_api
 from tunewright.command_line import app
 
 
@@ -29,3 +33,16 @@ def run(live_server: str, admin_key: str, monkeypatch: pytest.MonkeyPatch) -> Ca
         return result.output
 
     return run
+
+
+@pytest.fixture
+def other_process(settings: Settings) -> Iterator[httpx2.Client]:
+    """Serve the API in another process; yield a client without a key."""
+    with serving_api(settings) as api, httpx2.Client(base_url=api.url, timeout=60, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture
+def no_key_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look up the key of every request in the database."""
+    monkeypatch.setattr(key_cache, "KEEP_SECONDS", 0)

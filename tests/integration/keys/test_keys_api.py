@@ -1,7 +1,7 @@
 """API keys with the scope `admin` manage API keys over HTTP."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,9 +16,6 @@ from app.db.tables import ApiKey, KeptAnswer
 from app.domain.caller import ADMIN
 from app.keys.service import id_of
 from app.projects.service import ProjectService
-from app.settings import Settings
-from app.web import key_cache
-from tests.fixtures.api_process import serving_api
 
 MakeKey = Callable[..., str]
 
@@ -36,17 +33,6 @@ def admin_key(make_key: MakeKey, project_id: str) -> str:
 def admin(server: TestClient, admin_key: str) -> TestClient:
     server.headers.update(bearer(admin_key))
     return server
-
-
-@pytest.fixture
-def other_process(settings: Settings) -> Iterator[httpx2.Client]:
-    with serving_api(settings) as api, httpx2.Client(base_url=api.url, timeout=60, trust_env=False) as client:
-        yield client
-
-
-@pytest.fixture
-def no_key_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(key_cache, "KEEP_SECONDS", 0)
 
 
 def refusal(answer: Any) -> tuple[int, str]:

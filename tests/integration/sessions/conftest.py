@@ -1,16 +1,12 @@
 """Fixtures for a browser that has signed in."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import httpx2
 import pytest
 from fastapi.testclient import TestClient
 
 from app.domain.caller import ADMIN
-from app.settings import Settings
-from app.web import key_cache
-from tests.fixtures.api_process import serving_api
 
 
 class Cookie(NamedTuple):
@@ -64,14 +60,3 @@ def sign_in(server: TestClient, key: str) -> SignIn:
         return read_cookie(answer)
 
     return sign_in
-
-
-@pytest.fixture
-def other_process(settings: Settings) -> Iterator[httpx2.Client]:
-    with serving_api(settings) as api, httpx2.Client(base_url=api.url, timeout=60, trust_env=False) as client:
-        yield client
-
-
-@pytest.fixture
-def no_key_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(key_cache, "KEEP_SECONDS", 0)
