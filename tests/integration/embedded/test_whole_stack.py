@@ -101,11 +101,11 @@ def test_the_stack_starts_restarts_a_killed_api_and_stops(
     assert not (data / "server.json").exists()
 
 
-def test_a_stack_starts_again_after_its_supervisor_was_killed(data: Path, start: Start) -> None:
+def test_a_stack_starts_again_after_its_supervisor_was_killed(data: Path, start: Start, eventually: Eventually) -> None:
     """It first runs as a plain user. Other programs of that user, such as a training, cannot read its secrets."""
     supervisor = start(AS_PLAIN_USER, WANDB_API_KEY=MARKER)
     key = (data / "api_key").read_text()
-    check_secrets_are_unreadable([supervisor.pid, *orphans.find_marked(data)])
+    check_secrets_are_unreadable([supervisor.pid, *orphans.find_marked(data)], eventually)
     supervisor.kill()
     supervisor.wait()
     again = start()  # with all capabilities: the servers left behind may belong to another user
@@ -117,7 +117,8 @@ def test_a_stack_starts_again_after_its_supervisor_was_killed(data: Path, start:
     assert find_processes_left(data) == []
 
 
-def check_secrets_are_unreadable(pids: list[int]) -> None:
+def check_secrets_are_unreadable(pids: list[int], eventually: Eventually) -> None:
+    """A process makes its memory private while it starts; the stack is ready before its workers are."""
     commands = " ".join(map(command_of, pids))
     programs = re.findall(r" (app\.local|app\.local\.api|app\.dispatcher|celery) ", commands)
     assert sorted(programs) == ["app.dispatcher", "app.local", "app.local.api", "celery", "celery"]
@@ -127,6 +128,8 @@ def check_secrets_are_unreadable(pids: list[int]) -> None:
         return subprocess.run(reader, env={"WANDB_API_KEY": MARKER}, capture_output=True, text=True)
 
     assert MARKER in read("/proc/self/environ").stdout
+    for pid in pids:
+        eventually(lambda pid=pid: "PermissionError" in read(f"/proc/{pid}/environ").stderr, seconds=30)
     for pid in pids:
         for file in ("environ", "maps", "mem"):
             refused = read(f"/proc/{pid}/{file}")
