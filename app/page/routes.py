@@ -64,7 +64,7 @@ def answer_index(request: Request, site: Site) -> Response:
 
 def answer_file(request: Request, file: StaticFile, vary: str, caching: str) -> Response:
     """Return the file as the browser accepts it, or 304 if it has it."""
-    coding = choose_coding(request)
+    coding = choose_coding(request.scope["headers"])
     tag = f'"{file.digest}-{coding}"' if coding else f'"{file.digest}"'
     headers = {"ETag": tag, "Vary": vary, "Cache-Control": caching, **OF_PAGE}
     if is_known(request, tag):

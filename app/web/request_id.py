@@ -12,6 +12,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
+from app.web.answers.compression import CompressedAnswers
 from app.web.answers.policy import restrict
 
 OPENAI_FACE: Final = "/v1"
@@ -91,4 +92,4 @@ def milliseconds_since(began: float) -> float:
 
 def mark_answers(app: FastAPI) -> None:
     # Middleware that is added the usual way lies below the layer that answers 500.
-    app.build_middleware_stack = lambda: RequestIds(FastAPI.build_middleware_stack(app))  # type: ignore[method-assign]
+    app.build_middleware_stack = lambda: RequestIds(CompressedAnswers(FastAPI.build_middleware_stack(app)))  # type: ignore[method-assign]

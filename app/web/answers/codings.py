@@ -1,11 +1,11 @@
-"""Compresses answers for clients that accept it."""
+"""Chooses the compression of an answer, and applies it."""
 
 import gzip
 import re
 import sys
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
-
-from fastapi import Request
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -18,10 +18,16 @@ REFUSED: Final = re.compile(r"\s*q=0(\.0*)?\s*")
 HIGHEST: Final = {"zstd": 19, "gzip": 9}
 
 
-def choose_coding(request: Request) -> str | None:
+def choose_coding(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     """Return the compression that the client accepts, if any."""
-    accepted = (each.strip().partition(";") for each in request.headers.get("accept-encoding", "").lower().split(","))
-    names = {name.strip() for name, _, weight in accepted if not REFUSED.fullmatch(weight)}
+    return next((find_coding(value) for name, value in headers if name == b"accept-encoding"), None)
+
+
+@lru_cache(maxsize=64)
+def find_coding(accepted: bytes) -> str | None:
+    """Find the best compression in the value of `Accept-Encoding`. Clients send few different values."""
+    each = (part.partition(";") for part in accepted.decode("latin-1").lower().split(","))
+    names = {name.strip() for name, _, weight in each if not REFUSED.fullmatch(weight)}
     return next((coding for coding in CODINGS if coding in names), None)
 
 
