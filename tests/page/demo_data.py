@@ -73,7 +73,7 @@ def fill_project(place: Place, project: str = "default") -> Demo:
             add_inspecting_dataset(session, project_id, now)
             jobs = {
                 story.name: write_job(session, owner, story, follow(story, now), specs[story.name]).id
-                for story in map(lambda story: with_reason(story, datasets), STORIES)
+                for story in (with_reason(story, datasets) for story in STORIES)
             }
             preview_id = add_preview(session, project_id, datasets[SUPPORT], contents[SUPPORT], now)
             add_webhooks(session, project_id, now)

@@ -1,17 +1,17 @@
 """Serves this checkout's page over demonstration data, until Ctrl-C: `python -m tests.page.serve --port 8400`.
 
-It restarts the API when a file below `app/page` changes, and with `--live` the running jobs go on.
+The running jobs go on, a step a second. The API restarts when a file below `app/page` changes.
 """
 
 import argparse
 import signal
-import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+from tests.page.demo.pulse import Pulse, beating
 from tests.page.demo_data import fill_project
 from tests.page.stack import ROOT, PageStack, add_tiny_model, running_stack
 
@@ -25,7 +25,8 @@ def main() -> None:
     parser.add_argument("--train", action="store_true", help="start a training worker on the CPU")
     parser.add_argument("--empty", action="store_true", help="serve a project without any data")
     given = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it otherwise
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="tunewright-page-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         with suppress(KeyboardInterrupt), running_stack(Path(folder), given.port, trains=given.train) as stack:
@@ -34,12 +35,15 @@ def main() -> None:
 
 def serve(stack: PageStack, given: Any) -> None:
     say(f"\n  {stack.place.url}\n  key: {stack.place.key}\n  data: {stack.folder}\n")
-    if not given.empty:
-        demo = fill_project(stack.place)
-        say(f"The demonstration's {len(demo.jobs)} jobs are ready. Ctrl-C stops the server and removes its data.")
-    add_tiny_model(stack)
-    say("The model llama-tiny can be previewed and, with --train, trained (resources.device: cpu).")
-    watch(stack)
+    with ExitStack() as ends:
+        if not given.empty:
+            demo = fill_project(stack.place)
+            say(f"The demonstration's {len(demo.jobs)} jobs are ready. Ctrl-C stops the server and removes its data.")
+            pulse = Pulse(stack.sessions, stack.place.redis_url, stack.project_id, demo.jobs)
+            ends.enter_context(beating(pulse, None if given.still else 1.0))
+        add_tiny_model(stack)
+        say("The model llama-tiny can be previewed and, with --train, trained (resources.device: cpu).")
+        watch(stack)
 
 
 def watch(stack: PageStack) -> None:

@@ -133,6 +133,8 @@ def add_tiny_model(stack: PageStack, name: str = "llama-tiny") -> None:
         "build_tiny_model(Path(sys.argv[1]), chat_template=TURN_TEMPLATE)"
     )
     for command in (["-c", build, str(path)], ["-m", "app.models", "add", name, "--path", str(path)]):
-        subprocess.run(
-            [sys.executable, *command], cwd=ROOT, env=stack.environment, check=True, stdout=subprocess.DEVNULL
+        done = subprocess.run(
+            [sys.executable, *command], cwd=ROOT, env=stack.environment, capture_output=True, text=True
         )
+        if done.returncode:
+            raise RuntimeError(done.stderr)

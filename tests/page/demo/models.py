@@ -65,8 +65,8 @@ def add_unready_models(session: Session, now: datetime) -> None:
         RegisteredModel(
             id=new_id("model"), name="gemma-3-27b", state=ModelState.failed, source="google/gemma-3-27b-it",
             wanted_revision="main", failure_code=ModelFailure.access_denied,
-            failure_message="The hub refused access to google/gemma-3-27b-it: the repository is gated. Accept its terms "
-            "with the account of the worker's HF_TOKEN, then add the model again.",
+            failure_message="The hub refused access to google/gemma-3-27b-it: the repository is gated. Accept its "
+            "terms with the account of the worker's HF_TOKEN, then add the model again.",
             created_at=now - timedelta(days=2), finished_at=now - timedelta(days=2),
         )
     )  # fmt: skip

@@ -47,9 +47,10 @@ def invoices(count: int, seed: int) -> Iterator[dict[str, Any]]:
     rng = random.Random(seed)
     firms = ("Halden Paper", "Brightwater Energy", "Kessler Tools", "Nordlys Freight", "Olive & Oak Catering")
     for number in range(count):
-        firm, cents, day = rng.choice(firms), rng.randint(1_900, 480_000), rng.randint(1, 28)
-        text = f"INVOICE {firm} no. {7_000 + number} dated {day:02}.{rng.randint(1, 12):02}.2026 total EUR {cents / 100:.2f}"
-        fields = {"supplier": firm, "number": str(7_000 + number), "total": f"{cents / 100:.2f}", "currency": "EUR"}
+        firm, total = rng.choice(firms), f"{rng.randint(1_900, 480_000) / 100:.2f}"
+        date = f"{rng.randint(1, 28):02}.{rng.randint(1, 12):02}.2026"
+        text = f"INVOICE {firm} no. {7_000 + number} dated {date} total EUR {total}"
+        fields = {"supplier": firm, "number": str(7_000 + number), "total": total, "currency": "EUR"}
         yield {"prompt": text, "completion": json.dumps(fields)}
 
 

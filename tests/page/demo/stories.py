@@ -43,6 +43,10 @@ class Story:
     metadata: Mapping[str, str] = field(default_factory=lambda: {"team": "support"})
     phase: str | None = None
 
+    def num_adapter_parameters(self, num_parameters: int) -> int:
+        """Return the parameters of an adapter of all linear layers."""
+        return int(num_parameters * 0.0041 * self.spec.get("adapter", {}).get("rank", 16) / 16)
+
 
 GPU_4090, GPU_A100, GPU_L4, GPU_L4_2 = "atlas-1-2214", "helios-3-871", "orion-1-1409", "orion-2-1377"
 OFFLINE = "titan-7-981"
@@ -141,8 +145,9 @@ STORIES = (
         state=JobState.succeeded,
         base_model="llama-3.1-8b-instruct",
         dataset="sql-questions.jsonl",
-        shape=Shape(5000, 2e-4, first_loss=1.75, final_loss=0.31, noise=0.09, spikes=((1790, 1.4), (3320, 0.5),), seed=16,
-                    half_life=0.04, eval_every=250, gap=0.05, memory_gb=58.5, tokens_per_second=7400, num_rows=1600),
+        shape=Shape(5000, 2e-4, first_loss=1.75, final_loss=0.31, noise=0.09, spikes=((1790, 1.4), (3320, 0.5)),
+                    seed=16, half_life=0.04, eval_every=250, gap=0.05, memory_gb=58.5, tokens_per_second=7400,
+                    num_rows=1600),
         legs=(Leg(OFFLINE, 1262, outcome="lost"), Leg(GPU_A100, 3604, start=1000, outcome="released", waited_minutes=2),
               Leg(GPU_A100, 5000, start=3600, outcome="succeeded", waited_minutes=9)),
         hours_ago=26,
@@ -218,7 +223,7 @@ STORIES = (
         base_model="qwen3-1.7b",
         dataset="invoice-fields.jsonl",
         shape=Shape(800, 4e-3, first_loss=2.3, final_loss=1.1, noise=0.14, seed=21, diverges_at=212, eval_every=None,
-                    memory_gb=9.0, tokens_per_second=5900, num_rows=900, spikes=((96, 1.1), (171, 1.9),)),
+                    memory_gb=9.0, tokens_per_second=5900, num_rows=900, spikes=((96, 1.1), (171, 1.9))),
         legs=(Leg(GPU_4090, 252, outcome="failed"),),
         hours_ago=30,
         training={"max_steps": 800, "learning_rate": 4e-3, "save_every": 100},

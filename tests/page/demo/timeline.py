@@ -119,9 +119,7 @@ def run_attempt(course: Course, story: Story, leg: Leg, number: int) -> None:
 
 def prepare(course: Course, story: Story, leg: Leg, number: int) -> None:
     shape, total = story.shape, PARAMETERS[story.base_model]
-    trainable = (
-        total if story.method == "full" else int(total * 0.0041 * story.spec.get("adapter", {}).get("rank", 16) / 16)
-    )
+    trainable = total if story.method == "full" else story.num_adapter_parameters(total)
     course.tell(PhaseChanged(phase=JobPhase.preparing), seconds=0.1)
     course.tell(DatasetPrepared(**describe(shape)), seconds=3.2)
     course.tell(ModelLoaded(num_parameters=total, num_trainable_parameters=trainable, seconds=11.4), seconds=11.4)

@@ -199,7 +199,7 @@ def result_size(story: Story) -> int:
     """Return the bytes of the adapter's weights, or of the whole model's."""
     if story.method == "full":
         return 2 * PARAMETERS[story.base_model]
-    return int(PARAMETERS[story.base_model] * 0.0041 * story.spec.get("adapter", {}).get("rank", 16) / 16) * 4
+    return 4 * story.num_adapter_parameters(PARAMETERS[story.base_model])
 
 
 def write_result(session: Session, owner: Owner, story: Story, course: Course, job: Job) -> None:
