@@ -55,7 +55,7 @@ export function writeCommand(origin, request) {
   const { words, rest } = splitOptions(request);
   const isWhole = !Object.keys(rest).length;
   const all = isWhole ? words : [...words, "--spec /dev/stdin <<'JSON'"];
-  const lines = [`TUNEWRIGHT_URL=${quoteForShell(origin)} tunewright jobs create`, ...all].join(" \\\n  ");
+  const lines = [`TUNEWRIGHT_URL=${quoteForShell(origin)}`, "tunewright jobs create", ...all].join(" \\\n  ");
   return isWhole ? lines : `${lines}\n${writeJson(rest)}\nJSON`;
 }
 

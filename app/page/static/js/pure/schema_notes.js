@@ -1,5 +1,7 @@
 /** Says about the fields of a JobSpec what their schema does not: labels, units, explanations. Pure: no DOM. */
 
+import { formatBytes } from "../format.js";
+
 /**
  * @typedef {Record<string, any>} Values
  * @typedef {{
@@ -24,33 +26,33 @@ const hasValidation = (values) => values.validation_split !== undefined || value
 /** @type {Record<string, Note>} */
 export const NOTES = {
   "/name": { label: "Name", help: "Shown in lists. Without a name, the job's id is shown." },
-  "/base_model": { label: "Base model", widget: "model" },
-  "/dataset_id": { label: "Dataset", widget: "dataset" },
-  "/validation_dataset_id": { label: "Validation dataset", widget: "dataset", suggested: "" },
+  "/base_model": { label: "Base model", help: "", widget: "model" },
+  "/dataset_id": { label: "Dataset", help: "", widget: "dataset" },
+  "/validation_dataset_id": { label: "Validation dataset", help: "", widget: "dataset", suggested: "" },
   "/validation_split": { label: "Share of the rows", help: "Drawn with the seed.", suggested: 0.1 },
   "/method": {
     label: "Method",
+    help: "",
     widget: "cards",
     options: {
       qlora: {
         label: "QLoRA",
-        help: (context) =>
-          `Trains an adapter over frozen 4-bit weights: the least memory${fromGigabytes(context, 0.53)}.`,
+        help: (context) => `Trains an adapter over frozen 4-bit weights: the least memory${fromBytes(context, 0.53)}.`,
       },
       lora: {
         label: "LoRA",
-        help: (context) =>
-          `Trains an adapter over frozen 16-bit weights: faster, more memory${fromGigabytes(context, 2)}.`,
+        help: (context) => `Trains an adapter over frozen 16-bit weights: faster, more memory${fromBytes(context, 2)}.`,
       },
       full: {
         label: "Full",
         help: (context) =>
-          `Trains all weights. Weights, gradients and optimizer state are in memory${fromGigabytes(context, 16)}.`,
+          `Trains all weights. Weights, gradients and optimizer state are in memory${fromBytes(context, 16)}.`,
       },
     },
   },
   "/objective": {
     label: "Objective",
+    help: "",
     widget: "cards",
     options: {
       sft: { label: "Learn answers", help: "Supervised fine-tuning (sft). Each row has an answer to learn." },
@@ -65,8 +67,8 @@ export const NOTES = {
     isShown: isDpo,
     help: "How strongly the model is held to its start. Lower values let it move further.",
   },
-  "/training/epochs": { label: "Epochs", suggested: 3, unit: "epochs" },
-  "/training/max_steps": { label: "Steps", suggested: 1000, unit: "steps" },
+  "/training/epochs": { label: "Epochs", suggested: 3 },
+  "/training/max_steps": { label: "Steps", suggested: 1000 },
   "/training/learning_rate": {
     label: "Learning rate",
     applies: appliedLearningRate,
@@ -195,8 +197,12 @@ export const NOTES = {
     applies: (values) => (hasValidation(values) ? "" : "the last step without validation rows"),
     options: { best: { label: "Lowest validation loss" }, last: { label: "Last step" } },
   },
-  "/training/save_every": { label: "Checkpoint every", unit: "steps", applies: () => "a tenth of the job" },
-  "/training/save_every_seconds": { label: "Or after", unit: "seconds", help: "Whichever comes first." },
+  "/training/save_every": { label: "Checkpoint every", unit: "steps", help: "", applies: () => "a tenth of the job" },
+  "/training/save_every_seconds": {
+    label: "Or after",
+    unit: "seconds",
+    help: "Whichever comes first. Longer if checkpoints would cost more than 1 % of the time.",
+  },
   "/training/keep_checkpoints": { label: "Keep", unit: "checkpoints", help: "The newest ones stay in storage." },
   "/training/on_inexact_resume": {
     label: "On other hardware",
@@ -212,7 +218,11 @@ export const NOTES = {
     label: "GPU names",
     help: "Any of these, by part of the name: `4090`, `H100`. Empty accepts any device.",
   },
-  "/resources/min_memory_gb": { label: "Device memory", unit: "GB or more" },
+  "/resources/min_memory_gb": {
+    label: "Device memory",
+    unit: "GB or more",
+    help: "GPU memory, or RAM on a CPU worker.",
+  },
   "/resources/labels": { label: "Worker labels", help: "The worker must have all of them." },
   "/training/memory": {
     label: "Memory",
@@ -278,8 +288,7 @@ function appliedTrainOn(format) {
  * @param {Context} context
  * @param {number} bytesPerParameter
  */
-function fromGigabytes({ model }, bytesPerParameter) {
+function fromBytes({ model }, bytesPerParameter) {
   if (!model?.num_parameters) return "";
-  const size = (model.num_parameters * bytesPerParameter) / 1e9;
-  return `, from ${size < 10 ? Number(size.toPrecision(2)) : Math.round(size)} GB for ${model.name}`;
+  return `, from ${formatBytes(model.num_parameters * bytesPerParameter)}`;
 }

@@ -44,7 +44,9 @@ export function render() {
         title.value = "Clone with changes";
         below.value = cloneOf(source);
       }
-      const made = scope(() => showForm(createForm({ fields, sections: arrange(fields), reference, draftKey: search.toString(), resources })));
+      const made = scope(() =>
+        showForm(createForm({ fields, sections: arrange(fields), reference, draftKey: search.toString(), resources }))
+      );
       end = made.end;
       fill(body, made.value);
     } catch (error) {
@@ -52,7 +54,11 @@ export function render() {
     }
   };
   load();
-  return h("div", viewHeader(() => title.value, { below: () => below.value, back: { to: "/jobs", label: "Jobs" } }), body);
+  return h(
+    "div",
+    viewHeader(() => title.value, { below: () => below.value, back: { to: "/jobs", label: "Jobs" } }),
+    body,
+  );
 }
 
 /** @param {URLSearchParams} search */
@@ -62,7 +68,9 @@ async function loadForm(search) {
     loadFields(),
     from ? /** @type {Promise<JobOut>} */ (get(`/jobs/${encodeURIComponent(from)}`)) : null,
   ]);
-  let reference = source ? withoutDefaults(source.spec, fields) : /** @type {Values} */ ({ training: { epochs: EPOCHS } });
+  let reference = source
+    ? withoutDefaults(source.spec, fields)
+    : /** @type {Values} */ ({ training: { epochs: EPOCHS } });
   for (const [name, field] of [["dataset", "dataset_id"], ["model", "base_model"], ["init_from", "init_from"]]) {
     const given = search.get(name);
     if (given) reference = setAt(reference, [field], given);
@@ -120,7 +128,8 @@ function showForm(form) {
     },
     h(
       "div.create-main",
-      () => isNoticeShown.value && form.changes().length > 0 && restoredNotice(form, () => (isNoticeShown.value = false)),
+      () =>
+        isNoticeShown.value && form.changes().length > 0 && restoredNotice(form, () => (isNoticeShown.value = false)),
       problemSummary(form),
       formSections(form),
     ),
@@ -148,5 +157,9 @@ function restoredNotice(form, hide) {
 }
 
 function skeletonForm() {
-  return h("div.create", h("div.create-main", h("div.card.form-section", skeleton(12))), h("div.create-side", h("div.card.form-status", skeleton(4))));
+  return h(
+    "div.create",
+    h("div.create-main", h("div.card.form-section", skeleton(12))),
+    h("div.create-side", h("div.card.form-status", skeleton(4))),
+  );
 }

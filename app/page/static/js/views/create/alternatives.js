@@ -14,7 +14,10 @@ import { idOf, slotOf } from "./slot.js";
  * @returns {HTMLElement}
  */
 export function alternativesRow(form, row, slotRow) {
-  const slots = row.pointers.map((pointer) => slotOf(form, form.find(pointer)));
+  const slots = row.pointers.map((pointer) => slotOf(form, form.find(pointer))).map((slot) => ({
+    ...slot,
+    name: slot.note.label,
+  }));
   const id = idOf(`${/** @type {string} */ (row.pointers[0])}-or`);
   /** What each field held before another was chosen. @type {any[]} */
   const former = [];
@@ -41,7 +44,7 @@ export function alternativesRow(form, row, slotRow) {
   const isChanged = () => slots.some((slot) => slot.isChanged());
   const reset = () => slots.forEach((slot) => slot.reset());
   const before = slots.find((slot) => slot.former() !== "not set");
-  const formerText = () => before ? `${before.former()} ${before.note.unit ?? ""}`.trim() : row.none ?? "not set";
+  const formerText = () => before ? `${before.note.label}: ${before.former()}` : row.none ?? "not set";
   return h(
     "div.form-row",
     { id: `row-${id}`, class: () => (isChanged() ? "changed" : "") },
@@ -54,7 +57,13 @@ export function alternativesRow(form, row, slotRow) {
       "div.form-control",
       h(
         "div.form-inline",
-        radios({ id, options, get: () => String(chosen()), set: (value) => choose(Number(value)), describedBy: `help-${id}` }),
+        radios({
+          id,
+          options,
+          get: () => String(chosen()),
+          set: (value) => choose(Number(value)),
+          describedBy: `help-${id}`,
+        }),
         slots.map((slot, at) => h("div.form-grow", { hidden: () => chosen() !== at }, slotRow(slot, { isBare: true }))),
       ),
       h("p.field-help", { id: `help-${id}` }, richText(row.help)),

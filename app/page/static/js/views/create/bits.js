@@ -13,7 +13,12 @@ export function problemText(slot) {
 export function resetButton(slot) {
   return h(
     "button.ghost.reset",
-    { type: "button", "aria-label": `Reset ${slot.note.label} to ${slot.former()}`, title: `Was ${slot.former()}`, onclick: slot.reset },
+    {
+      type: "button",
+      "aria-label": `Reset ${slot.note.label} to ${slot.former()}`,
+      title: `Was ${slot.former()}`,
+      onclick: slot.reset,
+    },
     icon("retry"),
     h("span.truncate", slot.former()),
   );
@@ -31,4 +36,9 @@ export function richText(text) {
 /** @param {Slot} slot */
 export function helpOf({ note, field }) {
   return note.help ?? field.description;
+}
+
+/** Return the ids of what describes a control. @param {Slot} slot */
+export function describedBy({ id }) {
+  return `help-${id} problem-${id}`;
 }

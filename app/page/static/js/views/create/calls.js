@@ -19,7 +19,12 @@ const TABS = [
   { id: "curl", label: "curl", write: (request) => writeCurl(location.origin, request), note: keyNote },
   { id: "python", label: "Python", write: (request) => writeClient(location.origin, request), note: keyNote },
   { id: "cli", label: "CLI", write: (request) => writeCommand(location.origin, request), note: keyNote },
-  { id: "openai", label: "OpenAI client", write: (request) => writeOpenAi(location.origin, request).text, note: openAiNote },
+  {
+    id: "openai",
+    label: "OpenAI client",
+    write: (request) => writeOpenAi(location.origin, request).text,
+    note: openAiNote,
+  },
 ];
 
 /** @param {{readonly value: Request}} request */
@@ -79,7 +84,13 @@ function openAiNote(request) {
   const { extra } = writeOpenAi(location.origin, request);
   if (!extra.length) return "Every field of this job has a name in OpenAI's API.";
   const names = extra.flatMap((name, at) => [at ? ", " : "", h("code", name)]);
-  return ["OpenAI's API has no field for ", ...names, ". They are sent in ", h("code", "extra_body"), ", which only this server reads."];
+  return [
+    "OpenAI's API has no field for ",
+    ...names,
+    ". They are sent in ",
+    h("code", "extra_body"),
+    ", which only this server reads.",
+  ];
 }
 
 function readChoice() {

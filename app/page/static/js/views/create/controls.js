@@ -1,11 +1,12 @@
 /** Shows the control of a field by its kind. */
 
-import { h, icon } from "../../dom.js";
+import { h } from "../../dom.js";
 import { parseNumber, writeNumber } from "../../pure/schema_values.js";
-import { signal } from "../../signals.js";
+import { effect } from "../../signals.js";
 import { cards, radios, selectOf } from "./choices.js";
+import { describedBy, helpOf, richText } from "./bits.js";
 import { groupControl, variantsControl } from "./groups.js";
-import { helpOf, richText } from "./bits.js";
+import { listControl, pairsControl } from "./lists.js";
 import { adapterPicker, datasetPicker, modelPicker } from "./pickers.js";
 
 /**
@@ -42,12 +43,8 @@ export function control(slot) {
  */
 export function isGrouped({ field, note }) {
   if (note.widget) return note.widget === "cards";
-  return ["choice", "list", "pairs", "optional", "variants", "boolean"].includes(field.kind) || isSegmented(field, note);
-}
-
-/** @param {Slot} slot */
-export function describedBy({ id }) {
-  return `help-${id} problem-${id}`;
+  return ["choice", "list", "pairs", "optional", "variants", "boolean"].includes(field.kind) ||
+    isSegmented(field, note);
 }
 
 /** @param {Slot} slot */
@@ -60,7 +57,9 @@ function enumControl(slot) {
   }));
   if (note.widget === "cards") return cards(slot, options);
   const shared = { id: slot.id, options, get: slot.get, set: slot.set, describedBy: describedBy(slot) };
-  const chosen = isSegmented(field, note) ? radios(shared) : selectOf({ ...shared, isInvalid: () => slot.problem() !== null });
+  const chosen = isSegmented(field, note)
+    ? radios(shared)
+    : selectOf({ ...shared, isInvalid: () => slot.problem() !== null });
   return h("div.form-inline", chosen, appliedText(slot));
 }
 
@@ -121,7 +120,8 @@ function numberInput(slot, field = slot.field) {
     write: (value) => (typeof value === "number" ? writeNumber(value) : String(value ?? "")),
     attributes: {
       inputmode: field.integer ? "numeric" : "decimal",
-      placeholder: () => note.placeholder ?? (field.nullable && note.applies ? note.applies(form.values.value, form.context()) : null),
+      placeholder: () =>
+        note.placeholder ?? (field.nullable && note.applies ? note.applies(form.values.value, form.context()) : null),
     },
   });
   const isWide = field.nullable && note.applies;
@@ -141,15 +141,17 @@ export function inputFor(slot, { read, write, attributes = {} }) {
     "aria-describedby": describedBy(slot),
     "aria-invalid": () => (slot.problem() ? "true" : null),
     "aria-required": slot.field.required ? "true" : null,
+    "aria-label": slot.name ?? null,
     oninput: () => slot.set(read(input.value)),
     onchange: () => slot.touch(),
     ...attributes,
-    ".value": () => {
-      const value = slot.get();
-      // What is being typed stays as it is: "1." is the number 1 already.
-      return document.activeElement === input && sameValue(read(input.value), value) ? input.value : write(value);
-    },
   }));
+  effect(() => {
+    const value = slot.get();
+    // What is being typed stays as it is: "1." is the number 1 already.
+    const isTyped = document.activeElement === input && sameValue(read(input.value), value);
+    if (!isTyped && input.value !== write(value)) input.value = write(value);
+  });
   return input;
 }
 
@@ -168,10 +170,17 @@ function choiceControl(slot) {
   const isWord = () => slot.get() === field.word;
   const word = field.word === "auto" ? "Automatic" : field.word;
   if (other.kind === "boolean") {
-    const options = [{ value: field.word, label: word }, { value: "true", label: "On" }, { value: "false", label: "Off" }];
+    const options = [{ value: field.word, label: word }, { value: "true", label: "On" }, {
+      value: "false",
+      label: "Off",
+    }];
     const set = (/** @type {string} */ text) => slot.set(text === field.word ? text : text === "true");
     const get = () => String(slot.get());
-    return h("div.form-inline", radios({ id: slot.id, options, get, set, describedBy: describedBy(slot) }), appliedText(slot));
+    return h(
+      "div.form-inline",
+      radios({ id: slot.id, options, get, set, describedBy: describedBy(slot) }),
+      appliedText(slot),
+    );
   }
   const suggested = other.kind === "list" ? [] : undefined;
   /** @type {any} */
@@ -180,9 +189,14 @@ function choiceControl(slot) {
     if (text === field.word) {
       former = slot.get();
       slot.set(field.word);
-    } else slot.set(former ?? suggested ?? note.suggested ?? numberIn(note.applies?.(slot.form.values.peek(), slot.form.context())));
+    } else {slot.set(
+        former ?? suggested ?? note.suggested ?? numberIn(note.applies?.(slot.form.values.peek(), slot.form.context())),
+      );}
   };
-  const options = [{ value: "word", label: word }, { value: "other", label: other.kind === "list" ? "Choose" : "Custom" }];
+  const options = [{ value: "word", label: word }, {
+    value: "other",
+    label: other.kind === "list" ? "Choose" : "Custom",
+  }];
   const inner = { ...slot, id: `${slot.id}-value`, field: other };
   return h(
     "div.form-inline",
@@ -215,105 +229,6 @@ function labelled(label, id, element) {
 function numberIn(text) {
   const found = parseNumber(text ?? "");
   return typeof found === "number" ? found : "";
-}
-
-/** A list of texts: Enter or a comma adds one. @param {Slot} slot */
-function listControl(slot) {
-  const input = /** @type {HTMLInputElement} */ (h("input", {
-    id: slot.id,
-    type: "text",
-    autocomplete: "off",
-    spellcheck: "false",
-    placeholder: "Type a value, then Enter",
-    "aria-describedby": describedBy(slot),
-    "aria-invalid": () => (slot.problem() ? "true" : null),
-    onchange: () => add(),
-    onkeydown: (/** @type {KeyboardEvent} */ event) => {
-      if (event.key !== "Enter" && event.key !== ",") return;
-      event.preventDefault();
-      add();
-    },
-  }));
-  const items = () => /** @type {string[]} */ (Array.isArray(slot.get()) ? slot.get() : []);
-  const add = () => {
-    const text = input.value.trim();
-    input.value = "";
-    if (text && !items().includes(text)) slot.set([...items(), text]);
-    slot.touch();
-  };
-  const remove = (/** @type {string} */ text) => {
-    slot.set(items().filter((each) => each !== text));
-    input.focus();
-  };
-  return h(
-    "div.list-input",
-    () =>
-      items().map((text) =>
-        h(
-          "span.chip",
-          h("span.break", text),
-          h("button.ghost.chip-remove", { type: "button", "aria-label": `Remove ${text}`, onclick: () => remove(text) }, icon("cross")),
-        )
-      ),
-    input,
-  );
-}
-
-/** Keys with values. A row is kept while its key is empty. @param {Slot} slot */
-function pairsControl(slot) {
-  const rows = signal(/** @type {[string, string][]} */ (Object.entries(slot.get() ?? {})));
-  const store = () => slot.set(Object.fromEntries(rows.peek().filter(([key]) => key !== "")));
-  const isShown = () => {
-    // A reset or a restored draft changes the value from outside.
-    const stored = slot.get() ?? {};
-    const kept = Object.fromEntries(rows.peek().filter(([key]) => key !== ""));
-    if (JSON.stringify(stored) !== JSON.stringify(kept)) rows.value = Object.entries(stored);
-    return rows.value;
-  };
-  const change = (/** @type {number} */ at, /** @type {[string, string]} */ pair) => {
-    rows.peek()[at] = pair;
-    store();
-  };
-  const remove = (/** @type {number} */ at) => {
-    rows.value = rows.peek().filter((_, other) => other !== at);
-    store();
-  };
-  const row = (/** @type {[string, string]} */ [key, value], /** @type {number} */ at) => {
-    const keyInput = pairInput("Key", key, () => change(at, [keyInput.value.trim(), valueInput.value]), slot);
-    const valueInput = pairInput("Value", value, () => change(at, [keyInput.value.trim(), valueInput.value]), slot);
-    const label = `Remove ${key || "the row"}`;
-    const button = h("button.ghost.icon-only", { type: "button", "aria-label": label, onclick: () => remove(at) }, icon("cross"));
-    return h("div.pair", keyInput, valueInput, button);
-  };
-  const add = () => {
-    rows.value = [...rows.peek(), ["", ""]];
-    requestAnimationFrame(() => /** @type {HTMLInputElement | null} */ (element.querySelector(".pair:last-of-type input"))?.focus());
-  };
-  const element = h(
-    "div.pairs",
-    { role: "group", "aria-labelledby": `label-${slot.id}`, id: slot.id },
-    () => isShown().map(row),
-    h("button", { type: "button", onclick: add }, icon("plus"), "Add"),
-  );
-  return element;
-}
-
-/**
- * @param {string} label
- * @param {string} value
- * @param {() => void} onChange
- * @param {Slot} slot
- */
-function pairInput(label, value, onChange, slot) {
-  return /** @type {HTMLInputElement} */ (h("input", {
-    type: "text",
-    ".value": value,
-    "aria-label": `${slot.note.label}: ${label.toLowerCase()}`,
-    placeholder: label,
-    autocomplete: "off",
-    oninput: onChange,
-    onchange: () => slot.touch(),
-  }));
 }
 
 /** For a kind that this page does not know. @param {Slot} slot */

@@ -66,6 +66,7 @@ export function createForm({ fields, sections, reference, draftKey, resources })
 
   followChecks({
     request,
+    isComplete: () => !own.peek().some((each) => each.code === "missing"),
     onPause: () => {
       touched.value = new Set([...touched.peek(), ...edited]);
       if (!isDone) writeDraft(draftKey, changes.peek().length ? { values: values.peek(), sent } : null);
@@ -190,7 +191,11 @@ function innerValues(field, value) {
   if (field.kind !== "variants" || !value) return [{ field, value, pointer }];
   return value.flatMap((/** @type {any} */ item, /** @type {number} */ at) => {
     const variant = field.variants.find((each) => each.type === item.type);
-    return (variant?.fields ?? []).map((each) => ({ field: each, value: getAt(item, each.path), pointer: `${pointer}/${at}${each.pointer}` }));
+    return (variant?.fields ?? []).map((each) => ({
+      field: each,
+      value: getAt(item, each.path),
+      pointer: `${pointer}/${at}${each.pointer}`,
+    }));
   });
 }
 
@@ -206,18 +211,19 @@ function describe({ pointer, required }, found) {
 }
 
 /**
- * Ask the server about each request, once nothing has changed for a moment. An answer to an older request is dropped.
- * @param {{request: {readonly value: Values}, onPause: () => void,
+ * Ask the server about each whole request, once nothing has changed for a moment. An answer to an older one is dropped.
+ * @param {{request: {readonly value: Values}, isComplete: () => boolean, onPause: () => void,
  *   onVerdict: (verdict: Verdict, errors: readonly import("../../api.js").FieldProblem[] | null) => void}} parts
  */
-function followChecks({ request, onPause, onVerdict }) {
+function followChecks({ request, isComplete, onPause, onVerdict }) {
   let isFirst = true;
   effect(() => {
     const body = request.value;
     const controller = new AbortController();
     const timer = setTimeout(() => {
       onPause();
-      if (may("write")) check(body, controller.signal, onVerdict);
+      if (!isComplete()) onVerdict({ state: "unknown", waitingFor: "", error: null }, []);
+      else if (may("write")) check(body, controller.signal, onVerdict);
     }, isFirst ? 0 : PAUSE);
     isFirst = false;
     return () => {

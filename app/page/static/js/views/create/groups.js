@@ -45,7 +45,8 @@ export function variantsControl(slot) {
       const inner = variant.fields.map((field) =>
         slotWithin({ ...slot, id: `${slot.id}-${variant.type}` }, { ...field, pointer: `${pointer}${field.pointer}` }, {
           get: () => field.path.reduce((place, part) => place?.[part], items()[at()]),
-          set: (value) => slot.set(items().map((each, index) => (index === at() ? setAt(each, field.path, value) : each))),
+          set: (value) =>
+            slot.set(items().map((each, index) => (index === at() ? setAt(each, field.path, value) : each))),
           pointer: () => `${slot.field.pointer}/${at()}${field.pointer}`,
         })
       );
@@ -53,7 +54,8 @@ export function variantsControl(slot) {
         "div.form-variant",
         switchFor({ id: `${slot.id}-${variant.type}`, label: noteOf(pointer).label, isOn, toggle }),
         h("p.field-help", richText(variant.description)),
-        variant.fields.length > 0 && h("div.form-nested", { hidden: () => !isOn() }, inner.map((each) => slotRow(each))),
+        variant.fields.length > 0 &&
+          h("div.form-nested", { hidden: () => !isOn() }, inner.map((each) => slotRow(each))),
         h("p.field-problem", () => (isOn() && slot.form.problemExactlyAt(`${slot.field.pointer}/${at()}/type`)) || ""),
       );
     }),

@@ -16,11 +16,19 @@ export function modelPicker(slot) {
     picker(slot, "Select a base model", () =>
       models.value.filter((each) => each.state !== "removed").map((each) => ({
         value: each.name,
-        label: joined([each.name, each.num_parameters && `${formatCount(each.num_parameters)} parameters`, each.state !== "ready" && each.state]),
+        label: joined([
+          each.name,
+          each.num_parameters && `${formatCount(each.num_parameters)} parameters`,
+          each.state !== "ready" && each.state,
+        ]),
       }))),
     () => {
       const model = chosen();
-      if (!model) return models.value.length ? null : firstHint("The registry has no base model yet.", "/models", "Add a base model");
+      if (!model) {
+        return models.value.length
+          ? null
+          : firstHint("The registry has no base model yet.", "/models", "Add a base model");
+      }
       return facts([
         model.license ? `License ${model.license}` : "License unknown",
         model.num_bytes && formatBytes(model.num_bytes),
@@ -35,20 +43,34 @@ export function modelPicker(slot) {
 export function datasetPicker(slot) {
   const { datasets } = slot.form.resources;
   const chosen = () => datasets.value.find((each) => each.id === slot.get());
+  const isAlone = (/** @type {{filename: string}} */ { filename }) =>
+    datasets.value.filter((each) => each.filename === filename).length === 1;
   return h(
     "div.picker",
     picker(slot, "Select a dataset", () =>
       datasets.value.map((each) => ({
         value: each.id,
-        label: joined([each.filename, each.state === "ready" ? rowsOf(each) : each.state, each.id.slice(-6)]),
+        label: joined([
+          each.filename,
+          each.state === "ready" ? rowsOf(each) : each.state,
+          isAlone(each) ? null : each.id.slice(-6),
+        ]),
       }))),
     () => {
       const dataset = chosen();
-      if (!dataset) return datasets.value.length ? null : firstHint("The project has no dataset yet.", "/datasets", "Upload a dataset");
+      if (!dataset) {
+        return datasets.value.length
+          ? null
+          : firstHint("The project has no dataset yet.", "/datasets", "Upload a dataset");
+      }
       return h(
         "p.facts-line",
         facts([
-          dataset.state === "ready" ? rowsOf(dataset) : dataset.state === "inspecting" ? "being inspected: the job waits" : dataset.state,
+          dataset.state === "ready"
+            ? rowsOf(dataset)
+            : dataset.state === "inspecting"
+            ? "being inspected: the job waits"
+            : dataset.state,
           dataset.format && `format ${dataset.format}`,
           formatBytes(dataset.bytes),
           dataset.num_bad_rows ? formatPlural(dataset.num_bad_rows, "invalid row") : null,
@@ -65,7 +87,8 @@ export function datasetPicker(slot) {
  */
 export function adapterPicker(slot, describedBy) {
   const { form, field, note, id } = slot;
-  const fitting = () => form.resources.adapters.value.filter((each) => each.base_model === form.values.value.base_model);
+  const fitting = () =>
+    form.resources.adapters.value.filter((each) => each.base_model === form.values.value.base_model);
   const list = `${id}-list`;
   return h(
     "div.picker",
@@ -92,6 +115,7 @@ function picker(slot, placeholder, options) {
       "aria-describedby": `problem-${id}`,
       "aria-invalid": () => (slot.problem() ? "true" : null),
       "aria-required": field.required ? "true" : null,
+      "aria-label": slot.name ?? null,
       onchange: () => {
         slot.set(select.value || (field.required ? undefined : ""));
         slot.touch();

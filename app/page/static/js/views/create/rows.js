@@ -35,7 +35,10 @@ export function slotRow(slot, { isBare = false } = {}) {
     {
       id: `row-${id}`,
       hidden: () => !isShown(),
-      class: () => [isBare && "bare", slot.isChanged() && "changed"].filter(Boolean).join(" "),
+      class: () =>
+        [isBare && "bare", note.widget === "cards" && "stacked", slot.isChanged() && "changed"].filter(Boolean).join(
+          " ",
+        ),
     },
     isBare ? null : h(
       "div.form-label",

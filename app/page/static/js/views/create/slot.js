@@ -9,8 +9,8 @@ import { isEqual, writeValueText } from "../../pure/schema_values.js";
  * @typedef {{
  *   form: import("./form.js").Form, field: Field, note: Note, id: string, pointer: () => string,
  *   get: () => any, set: (value: any) => void, touch: () => void,
- *   problem: () => string | null, isChanged: () => boolean, reset: () => void, former: () => string,
- * }} Slot  `former` is the text of the value that a reset restores
+ *   problem: () => string | null, isChanged: () => boolean, reset: () => void, former: () => string, name?: string,
+ * }} Slot  `former` is the text of the value that a reset restores; `name` is set if no label names the control
  */
 
 /**
@@ -30,7 +30,7 @@ export function slotOf(form, field) {
     touch: () => form.touch(field.pointer),
     // A group shows the problems inside it at its own fields.
     problem: () => (hasFields(field) ? form.problemExactlyAt(field.pointer) : form.problemAt(field.pointer)),
-    isChanged: () => form.isChanged(field),
+    isChanged: () => hasFormer(form, field) && form.isChanged(field),
     reset: () => form.reset(field),
     former: () => labelOf(field, readReference(form, field)),
   };
@@ -55,6 +55,15 @@ export function slotWithin(outer, field, { get, set, pointer }) {
     problem: () => outer.form.problemExactlyAt(pointer()),
     isChanged: () => false,
   };
+}
+
+/**
+ * A required field that was empty has nothing to go back to.
+ * @param {import("./form.js").Form} form
+ * @param {Field} field
+ */
+function hasFormer(form, field) {
+  return !field.required || readReference(form, field) !== undefined;
 }
 
 /** @param {Field} field */
@@ -92,12 +101,13 @@ function readReference(form, field) {
  * @param {string} pointer
  */
 export function focusField(pointer) {
-  const element = document.getElementById(idOf(pointer)) ?? document.getElementById(`row-${idOf(pointer)}`);
+  const element = document.getElementById(`row-${idOf(pointer)}`);
+  const group = element?.closest("details");
   if (!element) return;
-  const group = element.closest("details");
   if (group) group.open = true;
+  const control = element.querySelector(".form-control") ?? element;
   const focusable = "input:checked, input:not([type=radio]), select, textarea, button, input";
-  const target = element.matches("input, select, textarea") ? element : element.querySelector(focusable) ?? element;
+  const target = control.querySelector('[aria-invalid="true"]') ?? control.querySelector(focusable) ?? element;
   element.scrollIntoView({ block: "center" });
   /** @type {HTMLElement} */ (target).focus({ preventScroll: true });
 }

@@ -81,17 +81,26 @@ function verdictLine(form) {
     if (present.state !== "checking") known.value = present;
     const { state, waitingFor, error } = known.value;
     const problems = form.problems();
-    if (state === "failed") return verdict("warning", "warn", "Not checked", error instanceof Error ? error.message : String(error));
+    if (state === "failed") {
+      return verdict("warning", "warn", "Not checked", error instanceof Error ? error.message : String(error));
+    }
     if (problems.length) {
       const missing = problems.filter((each) => each.code === "missing");
       const others = problems.length - missing.length;
-      if (others) return verdict("cross", "bad", `${formatPlural(others, "problem")} to solve`, "Shown at their fields.");
+      if (others) {
+        return verdict("cross", "bad", `${formatPlural(others, "problem")} to solve`, "Shown at their fields.");
+      }
       const names = missing.map((each) => (each.place ? noteOf(each.place).label.toLowerCase() : each.pointer));
       return verdict("edit", "quiet", `Still needed: ${names.join(", ")}`, "");
     }
     if (state !== "valid") return verdict("clock", "quiet", "Checking…", "");
     const { isNow, text } = explainWait(waitingFor);
-    return verdict(isNow ? "check" : "clock", isNow ? "good" : "warn", isNow ? "Ready" : "Ready, but it would wait", text);
+    return verdict(
+      isNow ? "check" : "clock",
+      isNow ? "good" : "warn",
+      isNow ? "Ready" : "Ready, but it would wait",
+      text,
+    );
   });
 }
 
