@@ -75,7 +75,7 @@ def test_a_page_is_shown_in_each_look(show: Callable[..., Page], look: Look, tmp
 
 def test_accessibility_and_width_are_checked(show: Callable[..., Page]) -> None:
     page = show('<input><div style="width: 3000px">wide</div>')
-    with pytest.raises(AssertionError, match="label .*Form elements"):
+    with pytest.raises(AssertionError, match=r"label .*Form elements"):
         check_accessibility(page)
     check_accessibility(page, exclude=["input"])
     with pytest.raises(AssertionError, match="px wide"):
