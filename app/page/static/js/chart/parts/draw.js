@@ -10,7 +10,7 @@
 
 import { SERIES_COUNT } from "../colors.js";
 import { drawBand, drawGaps, drawSeries } from "./draw_lines.js";
-import { traceGlyph } from "./marks.js";
+import { nameMark, traceGlyph } from "./marks.js";
 
 /**
  * @typedef {object} Palette
@@ -100,6 +100,7 @@ export function drawScene(context, scene) {
   for (const series of scene.series) drawGaps(context, scene, series);
   context.restore();
   drawMarks(context, scene);
+  nameMarks(context, scene);
 }
 
 /**
@@ -116,6 +117,7 @@ function drawGrid(context, { view, palette, xName, unit, width }) {
   context.globalAlpha = 1;
   context.fillStyle = palette.axis;
   fillRow(context, box.bottom, box, Math.max(hairline, 0.75));
+  if (!view.hasValues) return;
   for (const { px } of view.xLabels) context.fillRect(snap(px, hairline), box.bottom, hairline, 4);
   context.font = palette.font;
   context.fillStyle = palette.text;
@@ -187,6 +189,31 @@ function drawMarks(context, { view, palette, groups }) {
     context.stroke();
     context.fillStyle = palette.mark;
     context.fill();
+  }
+}
+
+/**
+ * Write the names of rare marks at the top of their lines, where there is room.
+ * @param {CanvasRenderingContext2D} context
+ * @param {Scene} scene
+ */
+function nameMarks(context, { view, palette, groups }) {
+  let end = -Infinity;
+  context.font = palette.font;
+  context.textAlign = "left";
+  context.textBaseline = "middle";
+  context.lineWidth = 4;
+  context.strokeStyle = palette.surface;
+  context.fillStyle = palette.text;
+  for (const { px, mark } of groups) {
+    const name = nameMark(mark);
+    if (!name) continue;
+    const width = context.measureText(name).width;
+    const left = px + 5 + width > view.box.right ? px - 5 - width : px + 5;
+    if (left < end + 8) continue;
+    context.strokeText(name, left, view.box.top + 2);
+    context.fillText(name, left, view.box.top + 2);
+    end = left + width;
   }
 }
 

@@ -11,6 +11,7 @@
  * @property {string} id
  * @property {number} x
  * @property {string} label such as "Checkpoint at step 400"
+ * @property {string} [short] one or two words beside its line; else a name made from the kind
  * @property {string} kind "checkpoint", "resumed", "fallback", "best", "failed", "paused"; others are drawn as a circle
  */
 
@@ -20,6 +21,9 @@
 const TARGET = 24;
 
 const RANKS = ["failed", "fallback", "resumed", "paused", "best"];
+
+/** @type {Record<string, string>} */
+const NAMES = { failed: "Failed", fallback: "Less memory", resumed: "Resumed", paused: "Paused", best: "Best" };
 
 /** @type {Record<string, [number, number][]>} corners of the glyphs in a box of 2 by 2 */
 const SHAPES = {
@@ -46,6 +50,14 @@ const SHAPES = {
     return [Math.sin(i * Math.PI / 5) * radius, -Math.cos(i * Math.PI / 5) * radius];
   }),
 };
+
+/**
+ * Return the words beside a mark's line, or "" if it has none.
+ * @param {Mark} mark
+ */
+export function nameMark({ kind, short }) {
+  return short ?? NAMES[kind] ?? "";
+}
 
 /**
  * Add the shape of a mark to the path.
