@@ -5,7 +5,7 @@
  *     const chart = document.createElement("line-chart");
  *     chart.label = "Training loss";
  *     chart.data = { series: [{ id: "loss", label: "loss", color: 0, dash: 0, x, y }], marks: [] };
- *     chart.appendPoint("loss", 120, 1.25);         // live: one redraw a frame, no copy
+ *     chart.appendPoint("loss", 120, 1.25);    // live: one redraw a frame, no copy
  *
  * Attributes, each also a property (camel case):
  *
@@ -38,7 +38,7 @@
  * | `series-toggle` | { id, hidden, hiddenSeries } |
  * | `series-highlight` | { id }, null when it ends |
  *
- * Height: the CSS variable `--chart-height` (220px). Several charts: see {@link ChartGroup} in group.js.
+ * Height: the CSS variable `--chart-height`, by default 220px. Several charts: see {@link ChartGroup} in group.js.
  *
  * @module
  */

@@ -6,7 +6,7 @@
 
 /** @import { Series } from "../series.js" */
 /** @import { View } from "../view.js" */
-/** @import { Mark, MarkGroup } from "./marks.js" */
+/** @import { MarkGroup } from "./marks.js" */
 
 import { SERIES_COUNT } from "../colors.js";
 import { drawBand, drawGaps, drawSeries } from "./draw_lines.js";
@@ -32,13 +32,15 @@ import { nameMark, traceGlyph } from "./marks.js";
  * @property {readonly Series[]} series those that are shown, the highlighted one last
  * @property {string | null} highlight
  * @property {number} weight of the smoothing
- * @property {readonly Mark[]} marks
- * @property {readonly MarkGroup[]} groups marks that share a glyph
+ * @property {readonly MarkGroup[]} marks those that share a glyph are one group
  * @property {string} xName
  * @property {string} unit
  * @property {number} width
  * @property {number} height
  */
+
+/** The most marks with a line each. */
+const MAX_LINES = 16;
 
 /** @typedef {{ px: number, py: number, color: number }} Dot */
 /** @typedef {{ x: number | null, isPinned: boolean, dots: Dot[], selection: [number, number] | null }} Pointer */
@@ -155,19 +157,19 @@ function fillRow(context, py, box, size) {
 }
 
 /**
+ * Draw a thin line for each glyph; if there are many, only for those that have a name.
  * @param {CanvasRenderingContext2D} context
  * @param {Scene} scene
  */
-function drawMarkLines(context, { view, palette, marks }) {
+function drawMarkLines(context, { view: { box }, palette, marks }) {
   context.lineWidth = 1;
   context.strokeStyle = palette.axis;
   context.setLineDash([2, 3]);
   context.beginPath();
-  for (const mark of marks) {
-    if (mark.x < view.x.min || mark.x > view.x.max) continue;
-    const px = Math.round(view.x.px(mark.x)) + 0.5;
-    context.moveTo(px, view.box.top - 4);
-    context.lineTo(px, view.box.bottom);
+  for (const { px, mark } of marks) {
+    if (marks.length > MAX_LINES && nameMark(mark) === "") continue;
+    context.moveTo(Math.round(px) + 0.5, box.top - 4);
+    context.lineTo(Math.round(px) + 0.5, box.bottom);
   }
   context.globalAlpha = 0.7;
   context.stroke();
@@ -179,9 +181,9 @@ function drawMarkLines(context, { view, palette, marks }) {
  * @param {CanvasRenderingContext2D} context
  * @param {Scene} scene
  */
-function drawMarks(context, { view, palette, groups }) {
+function drawMarks(context, { view, palette, marks }) {
   context.lineJoin = "round";
-  for (const { px, mark } of groups) {
+  for (const { px, mark } of marks) {
     context.beginPath();
     traceGlyph(context, mark.kind, px, view.box.bottom);
     context.strokeStyle = palette.surface;
@@ -197,7 +199,7 @@ function drawMarks(context, { view, palette, groups }) {
  * @param {CanvasRenderingContext2D} context
  * @param {Scene} scene
  */
-function nameMarks(context, { view, palette, groups }) {
+function nameMarks(context, { view, palette, marks }) {
   let end = -Infinity;
   context.font = palette.font;
   context.textAlign = "left";
@@ -205,7 +207,7 @@ function nameMarks(context, { view, palette, groups }) {
   context.lineWidth = 4;
   context.strokeStyle = palette.surface;
   context.fillStyle = palette.text;
-  for (const { px, mark } of groups) {
+  for (const { px, mark } of marks) {
     const name = nameMark(mark);
     if (!name) continue;
     const width = context.measureText(name).width;
