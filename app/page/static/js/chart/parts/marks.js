@@ -23,7 +23,7 @@ const TARGET = 24;
 const RANKS = ["failed", "fallback", "resumed", "paused", "best"];
 
 /** @type {Record<string, string>} */
-const NAMES = { failed: "Failed", fallback: "Less memory", resumed: "Resumed", paused: "Paused", best: "Best" };
+const NAMES = { failed: "Failed", fallback: "Memory reduced", resumed: "Resumed", paused: "Paused", best: "Best" };
 
 /** @type {Record<string, [number, number][]>} corners of the glyphs in a box of 2 by 2 */
 const SHAPES = {
