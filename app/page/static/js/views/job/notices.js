@@ -52,7 +52,10 @@ function failureNotice(model, actions) {
     ),
     h(
       "div.actions",
-      when(() => actions.applies("retry"), () => h("button.primary", { type: "button", onclick: () => actions.retry() }, icon("retry"), "Retry")),
+      when(
+        () => actions.applies("retry"),
+        () => h("button.primary", { type: "button", onclick: () => actions.retry() }, icon("retry"), "Retry"),
+      ),
       h("a.button", { href: linkTo("/new", { from: model.id }) }, icon("clone"), "Clone with changes"),
       failure && isAboutRows.includes(failure.reason) && datasetId &&
         h("a.button", { href: linkTo(`/datasets/${datasetId}`) }, icon("dataset"), "Open the dataset"),
@@ -89,7 +92,12 @@ export async function readLog(model, signal = model.abort.signal) {
   /** @type {Response} */
   let response;
   try {
-    response = await fetch(`${model.path}/logs`, { credentials: "same-origin", cache: "no-cache", redirect: "error", signal });
+    response = await fetch(`${model.path}/logs`, {
+      credentials: "same-origin",
+      cache: "no-cache",
+      redirect: "error",
+      signal,
+    });
   } catch (error) {
     if (signal.aborted) throw error;
     throw new ApiError(0, { code: "unreachable", detail: "The server cannot be reached." });
@@ -107,7 +115,11 @@ function queuedNotice(model) {
     h(
       "div.notice-text",
       h("p", h("strong", "Waiting for: "), () => model.job.value?.waiting_for ?? "a worker"),
-      h("p", () => (position() ? `Position ${position()} in the queue. ` : ""), h("a", { href: linkTo("/workers", { job: model.id }) }, "See the workers")),
+      h(
+        "p",
+        () => (position() ? `Position ${position()} in the queue. ` : ""),
+        h("a", { href: linkTo("/workers", { job: model.id }) }, "See the workers"),
+      ),
     ),
   );
 }
@@ -126,10 +138,15 @@ function pausedNotice(model, actions) {
       h("p", h("strong", "Paused.")),
       h("p", () => {
         const step = model.checkpoints.value?.[0]?.step;
-        return step ? `It continues from the checkpoint at step ${step} and holds no machine until then.` : "It holds no machine until it is resumed.";
+        return step
+          ? `It continues from the checkpoint at step ${step} and holds no machine until then.`
+          : "It holds no machine until it is resumed.";
       }),
     ),
-    when(() => actions.applies("resume"), () => h("button.primary", { type: "button", onclick: () => actions.resume() }, icon("play"), "Resume")),
+    when(
+      () => actions.applies("resume"),
+      () => h("button.primary", { type: "button", onclick: () => actions.resume() }, icon("play"), "Resume"),
+    ),
   );
 }
 
@@ -144,7 +161,8 @@ function resultNotice(model) {
       h(
         "div.actions",
         id.value && h("a.button", { href: linkTo(`/adapters/${id.value}`) }, icon("adapter"), "Open the adapter"),
-        id.value && h("a.button", { href: `/adapters/${id.value}/archive`, download: "" }, icon("download"), "Download"),
+        id.value &&
+          h("a.button", { href: `/adapters/${id.value}/archive`, download: "" }, icon("download"), "Download"),
         !id.value && h("button", { type: "button", onclick: () => showTab("artifacts") }, "Show the files"),
       ),
   );
