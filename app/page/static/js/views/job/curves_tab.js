@@ -40,10 +40,8 @@ export class ChartBoard {
       this.version.value;
       return model.curves.names().join(" ");
     });
-    this.plans = computed(() => {
-      const present = names.value.split(" ").filter(Boolean);
-      return planCharts(present, model.job.value?.spec.objective ?? "sft");
-    });
+    const objective = computed(() => model.job.value?.spec.objective ?? "sft");
+    this.plans = computed(() => planCharts(names.value.split(" ").filter(Boolean), objective.value));
     this.marks = this.#followMarks();
     this.finer = new FinerCurves(model, () => this.#listGroups());
     this.#followRange();
@@ -70,6 +68,7 @@ export class ChartBoard {
       const kind = options.xKind.value;
       const { range } = options;
       this.areOthersOpen.value;
+      this.plans.value;
       if (!model.hasHistory.value) return;
       untracked(() => {
         const place = (/** @type {number} */ step) => model.curves.positionOf(step, kind);
@@ -106,14 +105,14 @@ export class ChartBoard {
  */
 function followSlowly(read) {
   const slow = signal(untracked(read));
-  let [timer, changedAt] = [0, 0];
+  let [timer, changedAt] = [0, -PACE];
   const take = () => {
     timer = 0;
     changedAt = performance.now();
     slow.value = untracked(read);
   };
   effect(() => {
-    read();
+    if (read() === slow.peek()) return;
     if (!timer) timer = setTimeout(take, Math.max(0, changedAt + PACE - performance.now()));
   });
   onEnd(() => clearTimeout(timer));
