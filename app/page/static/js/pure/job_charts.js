@@ -35,7 +35,7 @@ const COMMON = [
     names: ["token_accuracy", "validation_token_accuracy"],
     isSmoothed: true,
   },
-  { id: "learning_rate", title: "Learning rate", names: ["learning_rate"], canBeLog: true },
+  { id: "learning_rate", title: "Learning rate", names: ["learning_rate"] },
   { id: "grad_norm", title: "Gradient norm", names: ["grad_norm"], isSmoothed: true, canBeLog: true },
   { id: "speed", title: "Speed", names: ["tokens_per_second"], unit: "tokens/s", isSmoothed: true },
 ];

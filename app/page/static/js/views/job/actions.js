@@ -6,7 +6,7 @@ import { confirmAction, showDialog, showMessage } from "../../parts/overlay.js";
 import { actionsFor } from "../../pure/job_actions.js";
 import { may } from "../../session.js";
 import { addShortcut } from "../../shortcuts.js";
-import { signal } from "../../signals.js";
+import { computed, signal } from "../../signals.js";
 import { linkTo, navigate } from "../../url.js";
 
 /** @typedef {import("./model.js").JobModel} JobModel */
@@ -133,10 +133,18 @@ export class JobActions {
     navigate(linkTo("/jobs"));
   }
 
+  adapterLink() {
+    const id = computed(() => this.model.job.value?.adapter_id ?? null);
+    return () =>
+      id.value &&
+      h("a.button.primary", { href: linkTo(`/adapters/${id.value}`) }, icon("adapter"), "Open adapter");
+  }
+
   /** The buttons that apply now. */
   buttons() {
     const { model } = this;
     return [
+      this.adapterLink(),
       this.buttonFor("resume", "play", "Resume", "button.primary", () => this.resume(), "r"),
       this.buttonFor("pause", "pause", "Pause", "button", () => this.pause(), "p"),
       this.buttonFor("cancel", "stop", "Cancel", "button.danger-quiet", () => this.cancel(), "x"),

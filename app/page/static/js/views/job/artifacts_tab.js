@@ -54,9 +54,7 @@ function resultFiles(model) {
   });
   return section(
     "Result",
-    () =>
-      model.job.value?.adapter_id &&
-      h("a.button", { href: linkTo(`/adapters/${model.job.value.adapter_id}`) }, icon("adapter"), "Open the adapter"),
+    null,
     () => error.value && errorBox(error.value, read),
     when(() => !files.value && !error.value, () => skeleton(4, "Loading the files")),
     when(() => files.value?.length === 0, () => h("p.event-none", () => explainNoFiles(state.value))),

@@ -3,6 +3,7 @@
 import { ChartGroup } from "../../chart/group.js";
 import { each, h, when } from "../../dom.js";
 import { emptyState, errorBox } from "../../parts/basic.js";
+import { isFinal } from "../../pure/job_actions.js";
 import { planCharts } from "../../pure/job_charts.js";
 import { listMarks } from "../../pure/job_marks.js";
 import { addShortcut } from "../../shortcuts.js";
@@ -122,13 +123,14 @@ function followSlowly(read) {
 /** @param {JobModel} model */
 export function curvesTab(model) {
   const board = new ChartBoard(model);
-  const hasCurves = () => board.plans.value.main.length + board.plans.value.others.length > 0;
+  const hasCurves = computed(() => board.plans.value.main.length + board.plans.value.others.length > 0);
+  const state = computed(() => model.job.value?.state ?? "queued");
   return h(
     "div.curves",
     () => model.historyError.value && errorBox(model.historyError.value, () => model.load()),
     when(() => !model.hasHistory.value && !model.historyError.value, chartSkeletons),
-    when(() => model.hasHistory.value && !hasCurves(), () => noCurves(model)),
-    when(() => model.hasHistory.value && hasCurves(), () => [
+    () => model.hasHistory.value && !hasCurves.value && noCurves(state.value),
+    when(() => model.hasHistory.value && hasCurves.value, () => [
       chartToolbar(board.options, {
         hasTokens: () => board.plans.value.others.some(({ id }) => id === "num_tokens"),
         csvPath: `${model.path}/metrics.csv`,
@@ -172,8 +174,10 @@ function chartSkeletons() {
   );
 }
 
-/** @param {JobModel} model */
-function noCurves(model) {
-  const text = () => EMPTY[model.job.value?.state ?? ""] ?? "The job ended before its first step.";
-  return emptyState({ icon: "jobs", title: "No curves yet", text });
+/** @param {import("../../../../api.d.ts").JobState} state */
+function noCurves(state) {
+  const [title, text] = isFinal(state)
+    ? ["No curves", "The job ended before its first step."]
+    : ["No curves yet", EMPTY[state] ?? "Curves begin with the first step."];
+  return emptyState({ icon: "jobs", title, text });
 }

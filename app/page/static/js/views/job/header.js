@@ -40,10 +40,12 @@ function phaseChip(job) {
  */
 function progressRow(job, now) {
   const total = () => job().total_steps;
-  const steps = () =>
-    total() === null
-      ? job().step ? `Step ${formatNumber(job().step)}` : "No step yet"
-      : `Step ${formatNumber(job().step)} of ${formatNumber(total())}`;
+  const steps = () => {
+    const { step, total_steps, state } = job();
+    if (total_steps !== null) return `Step ${formatNumber(step)} of ${formatNumber(total_steps)}`;
+    if (step > 0) return `Step ${formatNumber(step)}`;
+    return isFinal(state) ? "No step" : "No step yet";
+  };
   return h(
     "div.job-progress",
     { class: () => `is-${job().state}` },

@@ -1,8 +1,9 @@
 /** What was asked for, beside what was decided. */
 
 import { h, icon, when } from "../../dom.js";
+import { formatPlural } from "../../format.js";
 import { copyButton } from "../../parts/basic.js";
-import { compareSpec, formatField, writeCall } from "../../pure/job_spec.js";
+import { compareSpec, formatField, hideEmptyFields, writeCall } from "../../pure/job_spec.js";
 import { computed, signal, untracked } from "../../signals.js";
 
 /** @typedef {import("./model.js").JobModel} JobModel */
@@ -16,21 +17,24 @@ const LANGUAGES = [["json", "JSON"], ["curl", "curl"], ["python", "Python"], ["c
 /** @param {JobModel} model */
 export function specTab(model) {
   const text = computed(() => JSON.stringify([model.job.value?.spec, model.job.value?.resolved.at(-1) ?? null]));
+  const showsAll = signal(false);
   return h(
     "div.with-aside.spec",
     h("div.stack", inexactResumes(model), () => {
       const [spec, resolved] = JSON.parse(text.value);
-      return untracked(() => specTable(compareSpec(spec, resolved), resolved?.attempt ?? null));
+      return untracked(() => specTable(compareSpec(spec, resolved), resolved?.attempt ?? null, showsAll));
     }),
     callPanel(model),
   );
 }
 
 /**
- * @param {readonly SpecGroup[]} groups
+ * @param {readonly SpecGroup[]} all
  * @param {number | null} attempt
+ * @param {import("../../signals.js").Signal<boolean>} showsAll
  */
-function specTable(groups, attempt) {
+function specTable(all, attempt, showsAll) {
+  const { groups: filled, numHidden } = hideEmptyFields(all);
   const decided = attempt === null ? "Decided" : `Decided (attempt ${attempt})`;
   return [
     attempt === null && h("p.faint", "What is left to “auto” is decided when the training starts."),
@@ -48,39 +52,42 @@ function specTable(groups, attempt) {
             h("th", { scope: "col" }, decided),
           ),
         ),
-        groups.map(({ title, rows }) =>
-          h(
-            "tbody",
-            h("tr.spec-group", h("th", { colspan: 3, scope: "rowgroup" }, title)),
-            rows.map((row) => specRow(row, attempt !== null)),
-          )
-        ),
+        () => (showsAll.value ? all : filled).map(specGroup),
       ),
+    ),
+    numHidden > 0 &&
+    h(
+      "button.ghost.fields-toggle",
+      { type: "button", onclick: () => (showsAll.value = !showsAll.peek()) },
+      () => showsAll.value ? "Hide fields without a value" : `Show ${formatPlural(numHidden, "field")} without a value`,
     ),
   ];
 }
 
+/** @param {SpecGroup} group */
+function specGroup({ title, rows }) {
+  return h(
+    "tbody",
+    h("tr.spec-group", h("th", { colspan: 3, scope: "rowgroup" }, title)),
+    rows.map(specRow),
+  );
+}
+
 /**
  * @param {SpecRow} row
- * @param {boolean} isDecided
  */
-function specRow(row, isDecided) {
+function specRow(row) {
   const name = row.field.slice(row.field.indexOf(".") + 1);
-  const asked = row.asked === undefined ? h("span.faint", "not a field") : value(row.asked);
+  const asked = row.asked === undefined ? h("span.faint", "–") : value(row.asked);
   return h(
     row.differs ? "tr.differs" : "tr",
     h("th", { scope: "row" }, h("code", { title: row.field }, name)),
-    h("td.break", asked),
-    h(
-      "td.break",
-      !isDecided
-        ? h("span.faint", "–")
-        : row.differs
-        ? [h("strong", value(row.decided)), h("span.visually-hidden", " (differs)")]
-        : row.isDecided
-        ? value(row.decided)
-        : h("span.faint", value(row.decided)),
-    ),
+    h("td.break", { colspan: row.isDecided ? null : 2 }, asked),
+    row.isDecided &&
+      h(
+        "td.break",
+        row.differs ? [h("strong", value(row.decided)), h("span.visually-hidden", " (differs)")] : value(row.decided),
+      ),
   );
 }
 

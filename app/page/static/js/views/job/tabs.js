@@ -23,7 +23,7 @@ const TABS = [
   { id: "events", label: "Events", render: eventsTab, count: (model) => model.events.value.length },
   { id: "log", label: "Log", render: logTab },
   { id: "spec", label: "Spec", render: specTab },
-  { id: "artifacts", label: "Artifacts", render: artifactsTab, count: (model) => model.checkpoints.value?.length ?? 0 },
+  { id: "artifacts", label: "Artifacts", render: artifactsTab },
 ];
 
 /**

@@ -1,7 +1,7 @@
 /** What a job did and for how long: a bar for the eye, a table to read. */
 
 import { h } from "../../dom.js";
-import { formatDuration, formatTime } from "../../format.js";
+import { formatDuration, formatNumber, formatTime } from "../../format.js";
 import { joinShortSpans, listPhases, PHASES } from "../../pure/job_phases.js";
 import { computed, untracked } from "../../signals.js";
 
@@ -133,7 +133,7 @@ function attemptTable(spans, attempts) {
             "tr",
             h("th.number", { scope: "row" }, each.attempt),
             h("td", h("code", each.worker)),
-            h("td.number", each.resumedFrom ?? 0),
+            h("td.number", formatNumber(each.resumedFrom ?? 0)),
             h("td.number", formatDuration(each.waitedSeconds)),
             columns.map((phase) => h("td.number", each.seconds[phase] ? formatDuration(each.seconds[phase]) : "–")),
             h("td", each.outcome),
