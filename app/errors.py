@@ -5,7 +5,7 @@ TunewrightError
 ├── NotFound 404
 │   └── DatasetNotFound, PreviewNotFound, OverlapNotFound, UploadNotFound, JobNotFound, CheckpointNotFound,
 │       ArtifactNotFound, AdapterNotFound, ModelNotFound, FileNotFound, WebhookNotFound, DeliveryNotFound,
-│       ProjectNotFound, ProjectDeletionNotFound, KeyNotFound
+│       ProjectNotFound, ProjectDeletionNotFound, KeyNotFound, PageOutdated
 ├── Conflict 409
 │   └── JobFinished, JobNotFinished, NoCheckpoint, JobAlreadyCancelling, JobAlreadyPaused, JobNotPaused, DatasetInUse,
 │       FileBelongsToJob, DatasetNotInspected, NoValidRows, ModelAlreadyExists, ModelInUse, ModelNotReady,

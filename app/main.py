@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from fastapi import FastAPI
-from fastapi_offline import FastAPIOffline
 from sqlalchemy.orm import Session
 from starlette.routing import Mount
 from starlette.types import Scope
@@ -31,7 +30,8 @@ from app.keys.routes import router as keys
 from app.keys.service import KeyService
 from app.models.routes import router as models
 from app.openai.app import create_face
-from app.page import about
+from app.page.routes import create_router as create_page
+from app.page.site import read_site
 from app.projects.routes import router as projects
 from app.queues.routes import router as queues
 from app.secrets.private_memory import keep_memory_private
@@ -41,6 +41,7 @@ from app.settings import Settings, get_settings
 from app.storage import Storage
 from app.uploads.routes import router as uploads
 from app.web import problems
+from app.web.answers.reference import create_documented
 from app.web.browsers.session_cookies import SessionCookies
 from app.web.key_cache import KeyCache
 from app.web.parameters import REFUSE_UNKNOWN
@@ -164,10 +165,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or get_settings()
     logs.configure()
 
-    # The reference at /docs includes its scripts: it works where only this server can be reached.
-    app = FastAPIOffline(
-        redoc_url=None,
-        static_url="/docs-assets",
+    app = create_documented(
         title="Tunewright",
         version=VERSION,
         description=DESCRIPTION,
@@ -178,7 +176,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router, dependencies=REFUSE_UNKNOWN)
-    for router in (health.router, about.router, browser_sessions):
+    for router in (health.router, create_page(read_site()), browser_sessions):
         app.include_router(router)
     face = Mount(OPENAI_FACE, create_face(app.state))
     face.path_regex = re.compile(face.path_regex.pattern, re.DOTALL)  # a requested path may contain a line break

@@ -3,7 +3,6 @@
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi_offline import FastAPIOffline
 from starlette.datastructures import State
 
 from app.openai.envelope import envelope
@@ -13,6 +12,7 @@ from app.openai.jobs.routes import router as jobs
 from app.openai.models.routes import router as models
 from app.openai.uploads.routes import router as uploads
 from app.web import problems
+from app.web.answers.reference import create_documented
 from app.web.parameters import REFUSE_UNKNOWN
 from app.web.version import VERSION
 
@@ -25,9 +25,7 @@ FASTAPIS_OWN = ("HTTPValidationError", "ValidationError")
 
 def create_face(state: State) -> FastAPI:
     """Create the application to mount at `/v1`; it shares the state of the application it is mounted in."""
-    face = FastAPIOffline(
-        redoc_url=None,
-        static_url="/docs-assets",
+    face = create_documented(
         title="Tunewright: OpenAI-compatible API",
         version=VERSION,
         description=DESCRIPTION,

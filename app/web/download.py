@@ -89,7 +89,6 @@ def download(
         "Last-Modified": format_datetime(at, usegmt=True),
         "Repr-Digest": f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode()}:",
         "Content-Disposition": content_disposition(filename),
-        "X-Content-Type-Options": "nosniff",
     }
     if etag in _parse_tags(request.headers.get("if-none-match", "")):
         return Response(status_code=304, headers=headers)

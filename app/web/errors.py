@@ -1,6 +1,7 @@
-"""Defines the errors of requests for how to answer: waiting, headers and the origin of a browser's page."""
+"""Defines the errors of requests for how to answer: waiting, headers, and the version
+and origin of a browser's page."""
 
-from app.errors import Busy, TunewrightError
+from app.errors import Busy, NotFound, TunewrightError
 
 
 class TooManyWaiting(Busy):
@@ -13,6 +14,12 @@ class HeadersTooLarge(TunewrightError):
     """The request's URL, headers and trailers exceed 64 KiB or 256 lines."""
 
     status, code = 431, "headers_too_large"
+
+
+class PageOutdated(NotFound):
+    """The server now has another version of the web page; reload the page."""
+
+    code = "page_outdated"
 
 
 class OriginMismatch(TunewrightError):

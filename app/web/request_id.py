@@ -1,4 +1,5 @@
-"""Adds `x-request-id` to every answer and every log line of a request, and logs one line for each request."""
+"""Adds `x-request-id` to every answer and every log line of a request, logs one line for each request, and restricts
+what browsers may do with each answer."""
 
 import secrets
 import time
@@ -10,6 +11,9 @@ from fastapi import FastAPI
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
+
+from app.web.answers.compression import CompressedAnswers
+from app.web.answers.policy import restrict
 
 OPENAI_FACE: Final = "/v1"
 CALLER: Final = "tunewright.caller"
@@ -49,6 +53,7 @@ class RequestIds:
                     keep_from_shared_caches(headers)
                 if is_openais:
                     headers["openai-processing-ms"] = str(round((time.monotonic() - began) * 1000))
+                restrict(message)
             await send(message)
 
         with bound_contextvars(request_id=id):
@@ -87,4 +92,4 @@ def milliseconds_since(began: float) -> float:
 
 def mark_answers(app: FastAPI) -> None:
     # Middleware that is added the usual way lies below the layer that answers 500.
-    app.build_middleware_stack = lambda: RequestIds(FastAPI.build_middleware_stack(app))  # type: ignore[method-assign]
+    app.build_middleware_stack = lambda: RequestIds(CompressedAnswers(FastAPI.build_middleware_stack(app)))  # type: ignore[method-assign]

@@ -33,7 +33,7 @@ def routes_of(app: Any) -> Iterator[tuple[str, str]]:
 
 FACE = create_face(create_app(Settings()).state)
 OPENAPI: dict[str, Any] = FACE.openapi()
-PAGES = {("GET", page) for page in ("/openapi.json", "/docs", "/docs/oauth2-redirect", "/docs-assets")}
+PAGES = {("GET", page) for page in ("/openapi.json", "/docs", "/docs-assets")}
 DESCRIBED = [
     (method.upper(), path, operation)
     for path, operations in OPENAPI["paths"].items()

@@ -124,13 +124,13 @@ def ask(server: TestClient, project_id: str) -> Ask:
 
 
 def test_the_openapi_document_lists_every_route() -> None:
-    """The exceptions are the pages of the documentation, and `/v1`, which has its own OpenAPI document."""
+    """The exceptions are the pages for browsers, and `/v1`, which has its own OpenAPI document."""
     served = set()
     for entry in create_app(Settings()).routes:
         for route in entry.original_router.routes if hasattr(entry, "original_router") else [entry]:
             methods = getattr(route, "methods", {"GET"}) - {"HEAD"}  # a folder of files has none
             served |= {(method, route.path.replace(":path}", "}")) for method in methods}
-    pages = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/docs-assets", "/v1"}
+    pages = {"/openapi.json", "/docs", "/docs-assets", "/v1", "/ui", "/ui/{path}"}
     assert served == {(method, path) for method, path, _ in ROUTES} | {("GET", page) for page in pages}
     assert {path.split("/")[1] for _, path, _ in KEYED} == {*NOUNS, "models", "workers", "queues", "session"}
 
@@ -306,7 +306,7 @@ def test_an_unknown_query_parameter_is_refused(ask: Ask, make_key: Callable[...,
             assert (error["pointer"], error["code"]) == (f"/query/{name}", "unknown_parameter")
             meant = f"did you mean {find_name(name, parameters)!r}?" if name != "colour" else "remove it."
             assert error["message"] == f"Unknown query parameter {name!r}; {meant}"
-    for page in (*HEALTH, "/docs", "/openapi.json"):
+    for page in (*HEALTH, "/docs", "/openapi.json", "/ui/jobs"):
         assert ask("GET", page, None, colour="1").status_code == 200, page
 
 

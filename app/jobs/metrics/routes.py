@@ -124,4 +124,4 @@ def find_spans(session: SessionDep, project_id: str, id: str, names: tuple[str, 
 
 
 def attachment(filename: str) -> dict[str, str]:
-    return {"Content-Disposition": content_disposition(filename), "X-Content-Type-Options": "nosniff"}
+    return {"Content-Disposition": content_disposition(filename)}

@@ -17,6 +17,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from app.web.answers.policy import NOTHING_LOADED, OF_EVERY_ANSWER
 from app.web.errors import HeadersTooLarge
 from app.web.problems import ProblemDetails
 
@@ -174,6 +175,8 @@ class GuardedProtocol(HttpToolsProtocol):
             (b"content-type", b"application/problem+json"),
             (b"content-length", str(len(_REFUSAL)).encode()),
             (b"connection", b"close"),
+            NOTHING_LOADED,
+            *OF_EVERY_ANSWER,
         ]
         lines = b"".join(b"%b: %b\r\n" % header for header in headers)
         self.transport.write(STATUS_LINE[HeadersTooLarge.status] + lines + b"\r\n" + _REFUSAL)

@@ -95,7 +95,7 @@ export async function readAnswer(response) {
   } catch {
     problem = { detail: `The server answered ${response.status} ${response.statusText}.` };
   }
-  if (response.status === 401) for (const listener of onSignedOut) listener();
+  if (response.status === 401) { for (const listener of onSignedOut) listener(); }
   throw new ApiError(response.status, problem);
 }
 

@@ -74,7 +74,9 @@ export function formatDuration(seconds) {
     [whole % 60, "s"],
   ]);
   const first = parts.findIndex(([count]) => count > 0);
-  return parts.slice(first, first + 2).filter(([count]) => count > 0).map(([count, unit]) => `${count} ${unit}`).join(" ");
+  return parts.slice(first, first + 2).filter(([count]) => count > 0).map(([count, unit]) => `${count} ${unit}`).join(
+    " ",
+  );
 }
 
 /**
@@ -110,7 +112,12 @@ export function formatDate(instant) {
 export function formatTime(instant) {
   if (!instant) return "–";
   return new Date(instant).toLocaleString("en-GB", {
-    day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit",
+    day: "numeric",
+    month: "short",
+    year: "numeric",
+    hour: "2-digit",
+    minute: "2-digit",
+    second: "2-digit",
   });
 }
 

@@ -3,7 +3,7 @@
 import { fill, h, icon } from "./dom.js";
 import { errorBox, skeleton } from "./parts/basic.js";
 import { connection } from "./live.js";
-import { may, session, sessionError, signOut, loadSession } from "./session.js";
+import { loadSession, may, session, sessionError, signOut } from "./session.js";
 import { addShortcut } from "./shortcuts.js";
 import { effect, scope, signal, untracked } from "./signals.js";
 import { showShortcuts } from "./shortcut_sheet.js";
@@ -148,8 +148,18 @@ function account() {
         { type: "button", "aria-label": "Keyboard shortcuts", title: "Keyboard shortcuts (?)", onclick: showShortcuts },
         icon("keyboard"),
       ),
-      h("a.button.ghost.icon-only", { href: "/docs", target: "_blank", rel: "noopener", "aria-label": "API reference", title: "API reference" }, icon("book")),
-      h("button.ghost.icon-only", { type: "button", "aria-label": "Sign out", title: "Sign out", onclick: signOut }, icon("signout")),
+      h("a.button.ghost.icon-only", {
+        href: "/docs",
+        target: "_blank",
+        rel: "noopener",
+        "aria-label": "API reference",
+        title: "API reference",
+      }, icon("book")),
+      h(
+        "button.ghost.icon-only",
+        { type: "button", "aria-label": "Sign out", title: "Sign out", onclick: signOut },
+        icon("signout"),
+      ),
     ),
   );
 }
@@ -178,7 +188,15 @@ function showViews(main) {
         endView();
         section.value = "";
         setTitle("Not found");
-        fill(main, h("div.empty", icon("search", "icon-lg"), h("h1", "There is no such page"), h("p", h("a", { href: linkTo("/jobs") }, "Show the jobs"))));
+        fill(
+          main,
+          h(
+            "div.empty",
+            icon("search", "icon-lg"),
+            h("h1", "There is no such page"),
+            h("p", h("a", { href: linkTo("/jobs") }, "Show the jobs")),
+          ),
+        );
         return;
       }
       try {
@@ -192,7 +210,13 @@ function showViews(main) {
       } catch (error) {
         if (own !== number) return;
         endView();
-        fill(main, errorBox(error instanceof TypeError ? "The server has another version now. Load this page again." : error, () => location.reload()));
+        fill(
+          main,
+          errorBox(
+            error instanceof TypeError ? "The server has another version now. Load this page again." : error,
+            () => location.reload(),
+          ),
+        );
       }
       const isFirst = own === 1;
       if (!isFirst) document.getElementById("view-heading")?.focus({ preventScroll: true });

@@ -15,7 +15,16 @@ export function showShortcuts() {
           h(
             "section",
             h("h3", group),
-            h("dl.shortcuts", members.map((each) => [h("dt", each.keys.split(" ").map((key) => h("kbd", key))), h("dd", each.description)])),
+            h(
+              "dl.shortcuts",
+              members.map((each) => [
+                h(
+                  "dt",
+                  each.keys.split(" ").map((key) => h("kbd", key)),
+                ),
+                h("dd", each.description),
+              ]),
+            ),
           )
         ),
       ),

@@ -94,7 +94,10 @@ export function emptyState({ icon: name, title, text, action }) {
  * @returns {HTMLElement}
  */
 export function skeleton(lines, label = "Loading") {
-  const bars = Array.from({ length: lines }, (_, index) => h("div.bar", { style: { width: `${92 - (index * 37) % 45}%` } }));
+  const bars = Array.from(
+    { length: lines },
+    (_, index) => h("div.bar", { style: { width: `${92 - (index * 37) % 45}%` } }),
+  );
   return h("div.skeleton", { role: "status", "aria-label": label }, bars);
 }
 

@@ -21,7 +21,11 @@ export function showDialog({ title, body, wide = false }) {
     const header = h(
       "header.dialog-header",
       h("h2", title),
-      h("button.ghost.icon-only", { type: "button", "aria-label": "Close", onclick: () => close(undefined) }, icon("cross")),
+      h(
+        "button.ghost.icon-only",
+        { type: "button", "aria-label": "Close", onclick: () => close(undefined) },
+        icon("cross"),
+      ),
     );
     dialog.append(h("div.dialog-box", header, content.value));
     dialog.addEventListener("click", (event) => event.target === dialog && close(undefined));
@@ -50,7 +54,11 @@ export async function confirmAction({ title, text, action, isDangerous = false }
         h(
           "div.actions.end",
           h("button", { type: "button", onclick: () => close(false) }, "Keep"),
-          h(isDangerous ? "button.danger" : "button.primary", { type: "button", onclick: () => close(true), autofocus: true }, action),
+          h(isDangerous ? "button.danger" : "button.primary", {
+            type: "button",
+            onclick: () => close(true),
+            autofocus: true,
+          }, action),
         ),
       ),
   });
@@ -70,7 +78,11 @@ export function showMessage(text, { tone = "info", action } = {}) {
     icon(names[tone]),
     h("span", text),
     action && h("button.ghost", { type: "button", onclick: () => (action.run(), message.remove()) }, action.label),
-    h("button.ghost.icon-only", { type: "button", "aria-label": "Dismiss", onclick: () => message.remove() }, icon("cross")),
+    h(
+      "button.ghost.icon-only",
+      { type: "button", "aria-label": "Dismiss", onclick: () => message.remove() },
+      icon("cross"),
+    ),
   );
   area?.append(message);
   setTimeout(() => message.remove(), tone === "bad" ? 12_000 : 6_000);

@@ -12,8 +12,15 @@ export function signInView() {
   const problem = signal("");
   const isBusy = signal(false);
   const field = h("input", {
-    id: "key", name: "key", type: "password", autocomplete: "current-password", required: true, autofocus: true,
-    spellcheck: "false", placeholder: "tw_…", "aria-describedby": "key-help key-problem",
+    id: "key",
+    name: "key",
+    type: "password",
+    autocomplete: "current-password",
+    required: true,
+    autofocus: true,
+    spellcheck: "false",
+    placeholder: "tw_…",
+    "aria-describedby": "key-help key-problem",
     "aria-invalid": () => (problem.value ? "true" : null),
   });
   const submit = async (/** @type {SubmitEvent} */ event) => {
@@ -44,11 +51,18 @@ export function signInView() {
         h(
           "p.field-help",
           { id: "key-help" },
-          "The server's first start wrote a key to the file ", h("code", "api_key"),
-          " in its data folder. ", h("code", "tunewright keys create"), " on the server creates another.",
+          "The server's first start wrote a key to the file ",
+          h("code", "api_key"),
+          " in its data folder. ",
+          h("code", "tunewright keys create"),
+          " on the server creates another.",
         ),
       ),
-      h("button.primary.wide", { type: "submit", disabled: () => isBusy.value }, () => (isBusy.value ? "Signing in…" : "Sign in")),
+      h(
+        "button.primary.wide",
+        { type: "submit", disabled: () => isBusy.value },
+        () => (isBusy.value ? "Signing in…" : "Sign in"),
+      ),
       h("p.faint.center", "The key is exchanged for a cookie that scripts cannot read. It lasts twelve hours at most."),
     ),
     h("div.sign-in-theme", themeButton()),
@@ -57,6 +71,8 @@ export function signInView() {
 
 /** @param {unknown} error */
 function explain(error) {
-  if (error instanceof ApiError && error.status === 401) return "The server does not know this key, or it has expired or was revoked.";
+  if (error instanceof ApiError && error.status === 401) {
+    return "The server does not know this key, or it has expired or was revoked.";
+  }
   return error instanceof Error ? error.message : String(error);
 }
