@@ -5,18 +5,20 @@ webhooks and keys are rows.
 """
 
 import argparse
+import secrets
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx2
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from app.db.session import connect, open_sessions, transaction
-from app.db.tables import Dataset
+from app.db.session import Sessions, connect, open_sessions, transaction
+from app.db.tables import Dataset, Job
 from app.domain.datasets.report import DatasetState
 from app.domain.jobs.state import FailureReason
 from app.projects.lookup import find_or_create_project
@@ -85,6 +87,22 @@ def fill_project(place: Place, project: str = "default") -> Demo:
         engine.dispose()
 
 
+def copy_job(sessions: Sessions, place: Place, job_id: str) -> str:
+    """Copy a job of the demonstration with its curves, events and files, for a test to change; return the copy's id."""
+    now = datetime.now(UTC)
+    with transaction(sessions) as session:
+        job = session.get_one(Job, job_id)
+        story = next(story for story in STORIES if story.name == job.name)
+        copy = replace(story, name=f"{story.name}-{secrets.token_hex(2)}")
+        owner = Owner(job.project_id, storage_folder(place), now)
+        return write_job(session, owner, copy, follow(copy, now), dict(job.spec) | {"name": copy.name}).id
+
+
+def remove_job(sessions: Sessions, job_id: str) -> None:
+    with transaction(sessions) as session:
+        session.execute(delete(Job).where(Job.id == job_id))
+
+
 def storage_folder(place: Place) -> Path | None:
     """Return the folder of the storage, where the results' files are written; None for other storage."""
     url = place.storage_url
@@ -136,7 +154,7 @@ def with_reason(story: Story, datasets: Mapping[str, str]) -> Story:
         return story
     id = datasets[story.dataset]
     text = f"Dataset {id} is invalid; GET /datasets/{id} lists its problems. on_bad_rows can skip its bad rows."
-    return Story(**(vars(story) | {"failure": (FailureReason.dataset_invalid, text)}))
+    return replace(story, failure=(FailureReason.dataset_invalid, text))
 
 
 def set_back(session: Session, datasets: Mapping[str, str], now: datetime) -> None:

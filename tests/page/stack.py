@@ -24,6 +24,8 @@ from app.projects.lookup import find_or_create_project
 
 ROOT = Path(__file__).parents[2]
 READY_SECONDS = 90.0
+STOP_SECONDS = 1.0
+"""Limits the time of an orderly stop: the data is removed anyway."""
 SHORT_TIMES = {
     "TUNEWRIGHT_LEASE_SECONDS": "6",
     "TUNEWRIGHT_HEARTBEAT_SECONDS": "1",
@@ -102,7 +104,7 @@ def running_stack(folder: Path, port: int = 0, *, trains: bool = False, **settin
             start_processes(stack, listener, trains=trains)
             yield stack
         finally:
-            stop_children(list(stack.children.values()), time.sleep)
+            stop_children(list(stack.children.values()), time.sleep, lambda _: STOP_SECONDS)
             engine.dispose()
 
 

@@ -79,8 +79,9 @@ class Pulse:
             values = {"seen_at": now, "online_until": now + ONLINE_FOR}
             session.execute(update(Worker).where(Worker.id.in_(online)).values(values))
 
-    def advance(self, job: LiveJob, now: datetime) -> None:
+    def take_step(self, job: LiveJob) -> None:
         """Let a job take one step, unless it no longer runs: a user may have paused or cancelled it."""
+        now = datetime.now(UTC)
         with transaction(self._sessions) as session:
             row = JobRepository(session).get(self._project_id, job.id, lock=True)
             if job.is_over or row.state != JobState.running:
@@ -111,7 +112,7 @@ class Pulse:
                 self.beat(now)
                 beat_at = now + timedelta(seconds=HEARTBEAT_SECONDS)
             for job in self.jobs if step_seconds else ():
-                self.advance(job, now)
+                self.take_step(job)
 
     def close(self) -> None:
         self._redis.close()

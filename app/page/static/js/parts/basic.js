@@ -5,7 +5,7 @@ import { formatRelative, formatTime } from "../format.js";
 import { onEnd, signal } from "../signals.js";
 
 /** The present instant in milliseconds, once every ten seconds: relative times follow it. */
-const now = signal(Date.now());
+export const now = signal(Date.now());
 setInterval(() => {
   if (!document.hidden) now.value = Date.now();
 }, 10_000);
