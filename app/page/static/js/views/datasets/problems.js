@@ -31,7 +31,7 @@ export function problemsTab(dataset) {
     severity: query.value.get("severity") ?? "",
     code: query.value.get("code") ?? "",
     each: query.value.get("each") === "1",
-  }), );
+  }));
   const list = readProblems(dataset.id, filter);
   return h(
     "div.problems",
@@ -99,7 +99,7 @@ function facets(dataset, counts, filter) {
   const code = (/** @type {ReturnType<typeof sortCodes>[number]} */ each) =>
     h(
       "li",
-      { hidden: () => filter.value.severity && filter.value.severity !== each.severity },
+      { hidden: () => Boolean(filter.value.severity) && filter.value.severity !== each.severity },
       h(
         "button.ghost.facet",
         {

@@ -24,6 +24,7 @@ export function reportTab(dataset) {
       "div.report",
       h(
         "div.stack-large",
+        section("Rows", `${formatNumber(rows)} in all`, bars(rowBars(dataset), shareOf(rows), false)),
         lengths.length > 0 &&
           section("Length of the rows", `in characters; half of the rows have at most ${formatNumber(quantile(lengths, 0.5))}`, histogram(lengthBars(lengths), "characters", "rows")),
         turns.length > 0 &&
@@ -33,7 +34,7 @@ export function reportTab(dataset) {
           section(
             "Columns",
             dataset.statistics.has_more_columns ? "the first 64 of more" : "rows that have each key",
-            bars(namedBars(columns, { total: rows, most: 64 }), (count) => `${formatNumber(count)} (${formatPercent(count / Math.max(1, rows))})`),
+            bars(namedBars(columns, { total: rows, most: 64 }), shareOf(rows)),
           ),
       ),
       facts(dataset),
@@ -80,24 +81,41 @@ function verdict(dataset) {
   );
 }
 
+/**
+ * @param {DatasetOut} dataset
+ * @returns {Bar[]}
+ */
+function rowBars({ num_examples, num_bad_rows, statistics }) {
+  const [rows, bad] = [num_examples ?? 0, num_bad_rows ?? 0];
+  const { exact, normalised } = statistics?.duplicates ?? { exact: 0, normalised: 0 };
+  /** @type {[string, number][]} */
+  const counts = [
+    ["without an error", rows - bad],
+    ["with an error", bad],
+    ["exact duplicates", exact],
+    ["near duplicates", normalised - exact],
+  ];
+  return counts.map(([label, count]) => ({ label, count, share: count / Math.max(1, rows) }));
+}
+
+/** @param {number} total */
+function shareOf(total) {
+  return (/** @type {number} */ count) => {
+    const share = count / Math.max(1, total);
+    return `${formatNumber(count)} (${formatPercent(share, share && (share < 0.01 || share > 0.99) && share < 1 ? 1 : 0)})`;
+  };
+}
+
 /** @param {DatasetOut} dataset */
 function facts(dataset) {
   const { statistics } = dataset;
   if (!statistics) return null;
-  const { duplicates } = statistics;
-  const good = (dataset.num_examples ?? 0) - (dataset.num_bad_rows ?? 0);
   const number = (/** @type {number} */ value) => h("span.tabular", { class: value ? "" : "faint" }, formatNumber(value));
   /** @type {[string, import("../../dom.js").Child][]} */
   const rows = [
     ["Format", h("span", h("code", dataset.format ?? "none"), h("span.fact-note", dataset.format_reason))],
     ["File type", h("span", h("code", statistics.container), statistics.compression !== "none" && ` (${statistics.compression})`, h("span.fact-note", statistics.container_reason))],
     ["Column mapping", dataset.columns && Object.entries(dataset.columns).map(([field, column]) => h("div", h("code", field), " from ", h("code", column)))],
-    ["Rows", number(dataset.num_examples ?? 0)],
-    ["Without an error", number(good)],
-    ["With an error", number(dataset.num_bad_rows ?? 0)],
-    ["Nothing to learn", number(statistics.num_empty_rows)],
-    ["Exact duplicates", number(duplicates.exact)],
-    ["Nearly duplicates", h("span", { title: "Equal if white space and the case of A to Z are ignored, without the exact ones" }, number(duplicates.normalised - duplicates.exact))],
     ["Very long rows", h("span", { title: "More than 131,072 characters" }, number(statistics.num_long_rows))],
     ["Blank lines", number(statistics.num_blank_lines)],
   ];
@@ -144,14 +162,15 @@ function histogram(bins, unit, counted) {
 /**
  * @param {readonly Bar[]} items
  * @param {(count: number) => string} format
+ * @param {boolean} [isCode]  the labels are names in the file
  */
-function bars(items, format) {
+function bars(items, format, isCode = true) {
   return h(
     "dl.bars",
     items.map(({ label, count, share }) =>
       h(
         "div",
-        h("dt", { title: label }, label),
+        h("dt", { title: label }, isCode ? h("code", label) : label),
         h("dd", h("span.bars-track", { "aria-hidden": "true" }, h("span.bars-bar", { style: { width: `${share * 100}%` } })), h("span.bars-count", format(count))),
       )
     ),
