@@ -69,7 +69,7 @@ function start(subscription) {
 }
 
 function connect() {
-  clearTimeout(timer);
+  close();
   const subscription = present;
   if (!subscription || !session.peek()) return;
   if (document.hidden) {

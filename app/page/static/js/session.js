@@ -21,12 +21,20 @@ whenSignedOut(() => {
 /** Ask the server who is signed in. */
 export async function loadSession() {
   try {
-    session.value = await get("/session");
+    keep(await get("/session"));
     sessionError.value = null;
   } catch (error) {
     if (error instanceof ApiError && error.status === 401) session.value = null;
     else sessionError.value = error instanceof Error ? error.message : String(error);
   }
+}
+
+/**
+ * An equal session is the same: the page is not made again.
+ * @param {Session} found
+ */
+function keep(found) {
+  if (JSON.stringify(found) !== JSON.stringify(session.peek())) session.value = found;
 }
 
 /**

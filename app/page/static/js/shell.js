@@ -164,14 +164,17 @@ function account() {
   );
 }
 
+/** Say that the connection is lost, unless it is back within two seconds. */
 function connectionBanner() {
-  return h(
-    "div.connection",
-    { role: "status" },
-    () =>
-      connection.value === "reconnecting" &&
-      h("p.banner.tone-warn", icon("warning"), "The connection to the server was lost. Reconnecting…"),
-  );
+  const isLost = signal(false);
+  effect(() => {
+    isLost.value = false;
+    if (connection.value !== "reconnecting") return;
+    const timer = setTimeout(() => (isLost.value = true), 2000);
+    return () => clearTimeout(timer);
+  });
+  const banner = () => h("p.banner.tone-warn", icon("warning"), "The connection to the server was lost. Reconnecting…");
+  return h("div.connection", { role: "status" }, () => isLost.value && banner());
 }
 
 /** @param {HTMLElement} main */
