@@ -39,7 +39,8 @@ export function sendBytes(method, url, bytes, { sha256, onProgress, signal }) {
       if (request.status >= 200 && request.status < 300) resolve(answer);
       else reject(new TransferError(request.status, answer ?? {}, readRetryAfter(request)));
     };
-    request.onerror = () => reject(new TransferError(0, { code: "unreachable", detail: "The connection was lost." }, null));
+    request.onerror = () =>
+      reject(new TransferError(0, { code: "unreachable", detail: "The connection was lost." }, null));
     request.onabort = () => reject(new DOMException("The transfer was stopped.", "AbortError"));
     if (signal.aborted) {
       request.onabort(new ProgressEvent("abort"));

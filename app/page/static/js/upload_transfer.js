@@ -92,7 +92,13 @@ async function openUpload(upload) {
     upload.sent.value = 0;
   }
   const { format, columns, expiresAfterSeconds } = upload.options;
-  const body = { bytes: upload.size, filename: upload.name, format, columns, expires_after_seconds: expiresAfterSeconds };
+  const body = {
+    bytes: upload.size,
+    filename: upload.name,
+    format,
+    columns,
+    expires_after_seconds: expiresAfterSeconds,
+  };
   const options = { idempotencyKey: upload.key, signal };
   const created = await retry(upload, () => post("/uploads", body, options));
   upload.key = createIdempotencyKey();
@@ -171,7 +177,9 @@ async function retry(upload, send) {
       return result;
     } catch (error) {
       upload.abort.signal.throwIfAborted();
-      if (!(error instanceof ApiError) || !(isTransient(error.status) || error.code === "request_in_progress")) throw error;
+      if (!(error instanceof ApiError) || !(isTransient(error.status) || error.code === "request_in_progress")) {
+        throw error;
+      }
       const seconds = retryDelay(tries, error instanceof TransferError ? error.retryAfter : null);
       upload.state.value = "retrying";
       upload.note.value = error.status ? error.message : "The connection was lost.";

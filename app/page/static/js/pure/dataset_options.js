@@ -7,7 +7,8 @@ export const EXAMPLES = [
   {
     format: "messages",
     use: "Conversations, as OpenAI writes them",
-    line: `{"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi, how can I help?"}]}`,
+    line:
+      `{"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi, how can I help?"}]}`,
   },
   {
     format: "prompt_completion",
@@ -34,8 +35,21 @@ export const EXAMPLES = [
 
 /** Fields that a column can be mapped to. */
 export const TARGETS = [
-  "prompt", "completion", "messages", "instruction", "input", "output", "system", "history", "conversations", "text",
-  "tools", "chosen", "rejected", "preferred_output", "non_preferred_output",
+  "prompt",
+  "completion",
+  "messages",
+  "instruction",
+  "input",
+  "output",
+  "system",
+  "history",
+  "conversations",
+  "text",
+  "tools",
+  "chosen",
+  "rejected",
+  "preferred_output",
+  "non_preferred_output",
 ];
 
 /** @type {readonly {label: string, seconds: number | null}[]} */
@@ -59,7 +73,9 @@ export function parseColumns(text) {
     const at = pair.indexOf("=");
     const [target, source] = [pair.slice(0, at).trim(), pair.slice(at + 1).trim()];
     if (at < 1 || !source) return failed(`Write “${pair}” as FIELD=COLUMN, for example prompt=input.`);
-    if (!TARGETS.includes(target)) return failed(`Training reads no field “${target}”. Use one of ${TARGETS.join(", ")}.`);
+    if (!TARGETS.includes(target)) {
+      return failed(`Training reads no field “${target}”. Use one of ${TARGETS.join(", ")}.`);
+    }
     if (target in columns) return failed(`The field ${target} is mapped twice; keep one.`);
     columns[target] = source;
   }
@@ -94,7 +110,9 @@ export function parseRows(text) {
   for (const each of plain.split(/[\s,;]+/).filter(Boolean)) {
     const match = /^(\d+)(?:[-–](\d+))?$/.exec(each);
     const [first, last] = [Number(match?.[1]), Number(match?.[2] ?? match?.[1])];
-    if (!match || first < 1 || last < first) return { rows: [], problem: `“${each}” is not a line; write 17 or 20-22.` };
+    if (!match || first < 1 || last < first) {
+      return { rows: [], problem: `“${each}” is not a line; write 17 or 20-22.` };
+    }
     for (let line = first; line <= last && lines.length <= MOST_ROWS; line++) lines.push(line);
   }
   if (lines.length > MOST_ROWS) return { rows: lines.slice(0, MOST_ROWS), problem: "At most 20 lines can be shown." };

@@ -101,7 +101,8 @@ function header(dataset) {
       format && h("span", { title: format_reason }, h("code", format)),
       num_examples !== null && h("span.tabular", formatPlural(num_examples, "row")),
       h("span.tabular", { title: `${formatNumber(bytes)} bytes` }, bytes ? formatBytes(bytes) : "No bytes yet"),
-      sha256 && state !== "uploading" && h("span.sha", { title: `SHA-256 ${sha256}` }, "SHA-256 ", h("code", sha256.slice(0, 12))),
+      sha256 && state !== "uploading" &&
+      h("span.sha", { title: `SHA-256 ${sha256}` }, "SHA-256 ", h("code", sha256.slice(0, 12))),
     ];
   };
   return viewHeader([h("span.break", () => dataset.value.filename), stateBadge(() => dataset.value.state)], {
@@ -113,7 +114,11 @@ function header(dataset) {
       h("span", "Created ", relativeTime(present.created_at)),
       () => dataset.value.expires_at && h("span", "Expires ", relativeTime(dataset.value.expires_at)),
       present.cleaned_from &&
-      h("span", "Cleaned from ", h("a", { href: linkTo(`/datasets/${present.cleaned_from}`) }, h("code", present.cleaned_from))),
+      h(
+        "span",
+        "Cleaned from ",
+        h("a", { href: linkTo(`/datasets/${present.cleaned_from}`) }, h("code", present.cleaned_from)),
+      ),
     ],
   });
 }
@@ -137,7 +142,8 @@ function tabs(id, present, problems) {
           title: `${each.label} (${index + 1})`,
         },
         each.label,
-        () => each.name === "problems" && count() > 0 &&
+        () =>
+          each.name === "problems" && count() > 0 &&
           h("span.tab-count", { class: problems.value.error ? "tone-bad" : "tone-warn" }, formatNumber(count())),
       )
     ),

@@ -69,7 +69,10 @@ export function render() {
  */
 function filters(state, format) {
   const search = h("input", {
-    type: "search", placeholder: "Filter by name", "aria-label": "Filter by name", ".value": query.peek().get("name") ?? "",
+    type: "search",
+    placeholder: "Filter by name",
+    "aria-label": "Filter by name",
+    ".value": query.peek().get("name") ?? "",
     oninput: () => setQuery({ name: search.value.trim() }),
   });
   addShortcut({ keys: "/", description: "Filter datasets by name", group: "Datasets", run: () => search.focus() });
@@ -132,7 +135,13 @@ function row(dataset) {
     h(
       "td.dataset-name",
       h("a.main-link.break", { href: linkTo(`/datasets/${dataset.peek().id}`) }, () => dataset.value.filename),
-      h("span.narrow-only.faint", short, " · ", relativeTime(dataset.peek().created_at), () => problemCounts(dataset.value)),
+      h(
+        "span.narrow-only.faint",
+        short,
+        " · ",
+        relativeTime(dataset.peek().created_at),
+        () => problemCounts(dataset.value),
+      ),
     ),
     h("td", stateBadge(() => dataset.value.state)),
     h("td.wide-only", () => dataset.value.format ? h("code", dataset.value.format) : h("span.faint", "–")),
@@ -140,7 +149,10 @@ function row(dataset) {
     h("td.wide-only.number", () => (dataset.value.bytes ? formatBytes(dataset.value.bytes) : "–")),
     h("td.wide-only", () => problemCounts(dataset.value) ?? h("span.faint", dataset.value.statistics ? "None" : "–")),
     h("td.wide-only.nowrap", relativeTime(dataset.peek().created_at)),
-    h("td.wide-only.nowrap", () => dataset.value.expires_at ? relativeTime(dataset.value.expires_at) : h("span.faint", "Never")),
+    h(
+      "td.wide-only.nowrap",
+      () => dataset.value.expires_at ? relativeTime(dataset.value.expires_at) : h("span.faint", "Never"),
+    ),
   );
 }
 
@@ -168,7 +180,11 @@ function noMatch() {
     icon: "search",
     title: "No dataset matches",
     text: "No dataset has this name, format and state.",
-    action: h("button", { type: "button", onclick: () => setQuery({ state: null, name: null, format: null }) }, "Remove filters"),
+    action: h(
+      "button",
+      { type: "button", onclick: () => setQuery({ state: null, name: null, format: null }) },
+      "Remove filters",
+    ),
   });
 }
 

@@ -23,13 +23,20 @@ export function datasetActions(dataset) {
   return [
     () =>
       hasBytes.value &&
-      h("a.button.icon-only", { href: `/datasets/${id}/content`, download: dataset.peek().filename, title: "Download", "aria-label": "Download" }, icon("download")),
+      h("a.button.icon-only", {
+        href: `/datasets/${id}/content`,
+        download: dataset.peek().filename,
+        title: "Download",
+        "aria-label": "Download",
+      }, icon("download")),
     may("write") && h(
       "button.icon-only.danger-quiet",
       { type: "button", title: "Delete", "aria-label": "Delete", onclick: () => deleteDataset(dataset.peek()) },
       icon("trash"),
     ),
-    () => may("write") && isCleanable.value && h("button", { type: "button", onclick: () => clean(dataset.peek()) }, icon("broom"), "Clean"),
+    () =>
+      may("write") && isCleanable.value &&
+      h("button", { type: "button", onclick: () => clean(dataset.peek()) }, icon("broom"), "Clean"),
     () =>
       may("write") && dataset.value.state !== "invalid" &&
       h("a.button.primary", { href: linkTo("/new", { dataset: id }) }, icon("play"), "Train on it"),
@@ -40,7 +47,8 @@ export function datasetActions(dataset) {
 async function deleteDataset(dataset) {
   const isSure = await confirmAction({
     title: "Delete the dataset?",
-    text: `${dataset.filename} is deleted with its previews and overlap checks. Jobs that used it, and their results, stay.`,
+    text:
+      `${dataset.filename} is deleted with its previews and overlap checks. Jobs that used it, and their results, stay.`,
     action: "Delete",
     isDangerous: true,
   });
@@ -69,20 +77,35 @@ export async function clean(dataset) {
     isBusy.value = true;
     try {
       const query = { drop_duplicates: dropsDuplicates.peek() };
-      close(await post(`/datasets/${dataset.id}/clean`, undefined, { query, idempotencyKey: `${key}${query.drop_duplicates}` }));
+      close(
+        await post(`/datasets/${dataset.id}/clean`, undefined, {
+          query,
+          idempotencyKey: `${key}${query.drop_duplicates}`,
+        }),
+      );
     } catch (error) {
       problem.value = error instanceof Error ? error.message : String(error);
     }
     isBusy.value = false;
   };
-  const check = h("input", { type: "checkbox", ".checked": dropsDuplicates.peek(), onchange: () => (dropsDuplicates.value = check.checked) });
+  const check = h("input", {
+    type: "checkbox",
+    ".checked": dropsDuplicates.peek(),
+    onchange: () => (dropsDuplicates.value = check.checked),
+  });
   const created = await showDialog({
     title: "Clean the dataset",
     body: (close) =>
       h(
         "form.dialog-body",
         { onsubmit: (/** @type {SubmitEvent} */ event) => (event.preventDefault(), run(close)) },
-        h("p", bad ? `A new dataset is created without the ${formatPlural(bad, "row")} that have an error. ` : "A new dataset is created. ", h("span.quiet", "This one stays unchanged.")),
+        h(
+          "p",
+          bad
+            ? `A new dataset is created without the ${formatPlural(bad, "row")} that have an error. `
+            : "A new dataset is created. ",
+          h("span.quiet", "This one stays unchanged."),
+        ),
         h("label.check", check, `Also drop exact duplicates (${formatNumber(exact)})`),
         h("p.field-problem", { role: "alert" }, () => problem.value),
         h(

@@ -32,10 +32,19 @@ function take(files) {
 
 /** A button that chooses files to upload. */
 export function fileButton() {
-  const field = h("input", { type: "file", multiple: true, hidden: true, onchange: () => (take([...field.files]), field.value = "") });
+  const field = h("input", {
+    type: "file",
+    multiple: true,
+    hidden: true,
+    onchange: () => (take([...field.files]), field.value = ""),
+  });
   const choose = () => field.click();
   addShortcut({ keys: "u", description: "Upload files", group: "Datasets", run: choose });
-  return h("span", field, h("button.primary", { type: "button", title: "Upload files (u)", onclick: choose }, icon("upload"), "Upload files"));
+  return h(
+    "span",
+    field,
+    h("button.primary", { type: "button", title: "Upload files (u)", onclick: choose }, icon("upload"), "Upload files"),
+  );
 }
 
 /** Take files that are dropped anywhere on the page, and say so while they are dragged. */
@@ -47,9 +56,13 @@ export function dropZone() {
   const abort = new AbortController();
   onEnd(() => abort.abort());
   const listen = (/** @type {string} */ name, /** @type {(event: DragEvent) => void} */ run) =>
-    addEventListener(name, (event) => hasFiles(/** @type {DragEvent} */ (event)) && run(/** @type {DragEvent} */ (event)), {
-      signal: abort.signal,
-    });
+    addEventListener(
+      name,
+      (event) => hasFiles(/** @type {DragEvent} */ (event)) && run(/** @type {DragEvent} */ (event)),
+      {
+        signal: abort.signal,
+      },
+    );
   listen("dragenter", (event) => {
     event.preventDefault();
     depth++;
@@ -67,7 +80,12 @@ export function dropZone() {
   return h(
     "div.drop-zone",
     { hidden: () => !isOver.value, "aria-hidden": "true" },
-    h("div.drop-text", icon("upload", "icon-lg"), h("p", h("strong", "Drop files to upload them")), h("p", "Each becomes a dataset.")),
+    h(
+      "div.drop-text",
+      icon("upload", "icon-lg"),
+      h("p", h("strong", "Drop files to upload them")),
+      h("p", "Each becomes a dataset."),
+    ),
   );
 }
 
@@ -76,7 +94,9 @@ export function uploadOptions() {
   const summary = () =>
     [
       format.value ? `format ${format.value}` : "format detected",
-      parsed.value.columns ? `columns ${Object.entries(parsed.value.columns).map((pair) => pair.join("=")).join(", ")}` : "",
+      parsed.value.columns
+        ? `columns ${Object.entries(parsed.value.columns).map((pair) => pair.join("=")).join(", ")}`
+        : "",
       EXPIRIES.find((each) => String(each.seconds ?? "") === expiry.value && each.seconds)?.label.toLowerCase(),
     ].filter(Boolean).join(", ");
   const details = h(
@@ -105,8 +125,13 @@ function formatField() {
 
 function columnsField() {
   const field = h("input", {
-    id: "upload-columns", placeholder: "prompt=question, completion=answer", spellcheck: "false", autocapitalize: "off",
-    ".value": mapping.peek(), oninput: () => (mapping.value = field.value), "aria-describedby": "upload-columns-help upload-columns-problem",
+    id: "upload-columns",
+    placeholder: "prompt=question, completion=answer",
+    spellcheck: "false",
+    autocapitalize: "off",
+    ".value": mapping.peek(),
+    oninput: () => (mapping.value = field.value),
+    "aria-describedby": "upload-columns-help upload-columns-problem",
     "aria-invalid": () => (parsed.value.problem ? "true" : null),
   });
   return h(
@@ -120,10 +145,13 @@ function columnsField() {
 
 function expiryField() {
   const field = h("select", { id: "upload-expiry", onchange: () => (expiry.value = field.value) });
-  fill(field, EXPIRIES.map(({ label, seconds }) => {
-    const value = String(seconds ?? "");
-    return h("option", { value, selected: expiry.peek() === value }, label);
-  }));
+  fill(
+    field,
+    EXPIRIES.map(({ label, seconds }) => {
+      const value = String(seconds ?? "");
+      return h("option", { value, selected: expiry.peek() === value }, label);
+    }),
+  );
   return h(
     "div.field",
     h("label", { for: "upload-expiry" }, "Delete"),

@@ -13,7 +13,11 @@ export function formatExamples() {
       EXAMPLES.map(({ format, use, line }) =>
         h(
           "li",
-          h("div.row.between", h("p", h("strong", h("code", format)), " ", h("span.quiet", use)), copyButton(() => `${line}\n`, `Copy the line of ${format}`)),
+          h(
+            "div.row.between",
+            h("p", h("strong", h("code", format)), " ", h("span.quiet", use)),
+            copyButton(() => `${line}\n`, `Copy the line of ${format}`),
+          ),
           h("pre.code", { tabindex: 0, role: "region", "aria-label": `Example of ${format}` }, line),
         )
       ),

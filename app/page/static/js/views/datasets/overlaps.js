@@ -41,7 +41,9 @@ export function overlapsTab(dataset) {
     },
     () => {
       key.value;
-      return untracked(() => checks.present.peek() && result(/** @type {OverlapOut} */ (checks.present.peek()), nameOf));
+      return untracked(() =>
+        checks.present.peek() && result(/** @type {OverlapOut} */ (checks.present.peek()), nameOf)
+      );
     },
   );
 }
@@ -73,7 +75,13 @@ function overlapForm(dataset, others, show) {
   const select = h(
     "select",
     { id: "overlap-other", required: true, "aria-describedby": "overlap-help" },
-    others.map((each) => h("option", { value: each.id }, `${each.filename} (${each.num_examples === null ? each.state : formatPlural(each.num_examples, "row")})`)),
+    others.map((each) =>
+      h(
+        "option",
+        { value: each.id },
+        `${each.filename} (${each.num_examples === null ? each.state : formatPlural(each.num_examples, "row")})`,
+      )
+    ),
   );
   const submit = async (/** @type {SubmitEvent} */ event) => {
     event.preventDefault();
@@ -94,7 +102,11 @@ function overlapForm(dataset, others, show) {
       "div.field",
       h("label", { for: "overlap-other" }, "Validation dataset"),
       select,
-      h("p.field-help", { id: "overlap-help" }, others.length ? "Its rows are looked up in this dataset." : "Upload a second dataset to compare with."),
+      h(
+        "p.field-help",
+        { id: "overlap-help" },
+        others.length ? "Its rows are looked up in this dataset." : "Upload a second dataset to compare with.",
+      ),
       h("p.field-problem", { role: "alert" }, () => problem.value),
     ),
     h("button.primary", { type: "submit", disabled: () => isBusy.value || !others.length }, icon("compare"), "Check"),
@@ -105,7 +117,8 @@ function explanation() {
   return emptyState({
     icon: "compare",
     title: "Compare with a validation dataset",
-    text: "Rows that are in both datasets make the validation loss too low: the model has seen them. A check counts them " +
+    text:
+      "Rows that are in both datasets make the validation loss too low: the model has seen them. A check counts them " +
       "and lists their lines.",
   });
 }
@@ -116,12 +129,20 @@ function explanation() {
  * @param {(id: string) => string} nameOf
  */
 function past(id, checks, nameOf) {
-  const cell = (/** @type {number | undefined} */ count) => h("td.number", count === undefined ? "–" : formatNumber(count));
+  const cell = (/** @type {number | undefined} */ count) =>
+    h("td.number", count === undefined ? "–" : formatNumber(count));
   const row = (/** @type {OverlapSummary} */ each) =>
     h(
       "tr",
       { "aria-current": () => (checks.present.value?.id === each.id ? "true" : null) },
-      h("td", h("a.main-link.break", { href: linkTo(`/datasets/${id}`, { tab: "overlaps", overlap: each.id }) }, () => nameOf(each.validation_dataset_id))),
+      h(
+        "td",
+        h(
+          "a.main-link.break",
+          { href: linkTo(`/datasets/${id}`, { tab: "overlaps", overlap: each.id }) },
+          () => nameOf(each.validation_dataset_id),
+        ),
+      ),
       h("td", stateBadge(each.state)),
       cell(each.totals?.num_exact),
       cell(each.totals?.num_normalised),
@@ -132,7 +153,20 @@ function past(id, checks, nameOf) {
     { tabindex: 0, role: "region", "aria-label": "Overlap checks" },
     h(
       "table.overlap-table",
-      h("thead", h("tr", h("th", { scope: "col" }, "Validation dataset"), h("th", { scope: "col" }, "State"), h("th.number", { scope: "col" }, "Exact"), h("th.number", { scope: "col", title: "Ignoring white space and the case of A to Z; exact ones are included" }, "Normalised"), h("th", { scope: "col" }, "Checked"))),
+      h(
+        "thead",
+        h(
+          "tr",
+          h("th", { scope: "col" }, "Validation dataset"),
+          h("th", { scope: "col" }, "State"),
+          h("th.number", { scope: "col" }, "Exact"),
+          h("th.number", {
+            scope: "col",
+            title: "Ignoring white space and the case of A to Z; exact ones are included",
+          }, "Normalised"),
+          h("th", { scope: "col" }, "Checked"),
+        ),
+      ),
       h("tbody", () => (checks.list.value ?? []).map(row)),
     ),
   );
@@ -146,12 +180,31 @@ function result(check, nameOf) {
   const name = () => nameOf(check.validation_dataset_id);
   if (check.state === "failed") {
     const code = check.failure?.code ?? "";
-    return h("div.notice.tone-bad", icon("error"), h("div.notice-text", h("strong", "The check failed: ", h("code", code)), h("p", check.failure?.message), h("p", FAILURES[code])));
+    return h(
+      "div.notice.tone-bad",
+      icon("error"),
+      h(
+        "div.notice-text",
+        h("strong", "The check failed: ", h("code", code)),
+        h("p", check.failure?.message),
+        h("p", FAILURES[code]),
+      ),
+    );
   }
-  if (!check.totals) return h("p.row.quiet", { role: "status" }, icon("clock"), "A light worker compares the datasets.");
+  if (!check.totals) {
+    return h("p.row.quiet", { role: "status" }, icon("clock"), "A light worker compares the datasets.");
+  }
   const { num_exact: exact, num_normalised: normalised, num_rows, num_validation_rows: total } = check.totals;
   if (!normalised) {
-    return h("div.notice.tone-good", icon("check"), h("div.notice-text", h("strong", "No row is in both datasets"), h("p", `${formatNumber(total)} validation rows were compared with ${formatNumber(num_rows)} rows.`)));
+    return h(
+      "div.notice.tone-good",
+      icon("check"),
+      h(
+        "div.notice-text",
+        h("strong", "No row is in both datasets"),
+        h("p", `${formatNumber(total)} validation rows were compared with ${formatNumber(num_rows)} rows.`),
+      ),
+    );
   }
   return h(
     "section.stack",
@@ -161,8 +214,18 @@ function result(check, nameOf) {
       icon("warning"),
       h(
         "div.notice-text",
-        h("strong", `${formatNumber(normalised)} of ${formatPlural(total, "validation row")} (${formatPercent(normalised / Math.max(1, total), normalised % total ? 1 : 0)}) ${normalised === 1 ? "is" : "are"} in this dataset too`),
-        h("p", `${formatNumber(exact)} exactly, ${formatNumber(normalised - exact)} with other white space or case. Remove them from one of the files, or the validation loss is too low.`),
+        h(
+          "strong",
+          `${formatNumber(normalised)} of ${formatPlural(total, "validation row")} (${
+            formatPercent(normalised / Math.max(1, total), normalised % total ? 1 : 0)
+          }) ${normalised === 1 ? "is" : "are"} in this dataset too`,
+        ),
+        h(
+          "p",
+          `${formatNumber(exact)} exactly, ${
+            formatNumber(normalised - exact)
+          } with other white space or case. Remove them from one of the files, or the validation loss is too low.`,
+        ),
       ),
     ),
     h(
@@ -170,8 +233,26 @@ function result(check, nameOf) {
       { tabindex: 0, role: "region", "aria-label": "Rows in both datasets" },
       h(
         "table",
-        h("thead", h("tr", h("th.number", { scope: "col" }, "Line of ", name), h("th.number", { scope: "col" }, "Line of this dataset"), h("th", { scope: "col" }, "Texts"))),
-        h("tbody", check.pairs.map((pair) => h("tr", h("td.number", formatNumber(pair.validation_line)), h("td.number", formatNumber(pair.line)), h("td", pair.exact ? "the same" : "other white space or case")))),
+        h(
+          "thead",
+          h(
+            "tr",
+            h("th.number", { scope: "col" }, "Line of ", name),
+            h("th.number", { scope: "col" }, "Line of this dataset"),
+            h("th", { scope: "col" }, "Texts"),
+          ),
+        ),
+        h(
+          "tbody",
+          check.pairs.map((pair) =>
+            h(
+              "tr",
+              h("td.number", formatNumber(pair.validation_line)),
+              h("td.number", formatNumber(pair.line)),
+              h("td", pair.exact ? "the same" : "other white space or case"),
+            )
+          ),
+        ),
       ),
     ),
     check.pairs.length < normalised && h("p.faint", `The first ${formatNumber(check.pairs.length)} pairs are listed.`),

@@ -43,7 +43,9 @@ export function previewTab(dataset) {
     "div.stack-large",
     () => {
       if (!may("write") || !isKnown.value) return null;
-      return untracked(() => previewForm(dataset, checks.present.peek()?.spec ?? checks.list.peek()?.[0]?.spec ?? null, checks.show));
+      return untracked(() =>
+        previewForm(dataset, checks.present.peek()?.spec ?? checks.list.peek()?.[0]?.spec ?? null, checks.show)
+      );
     },
     pastPreviews(checks),
     () => (checks.error.value ? errorBox(checks.error.value, checks.again) : null),
@@ -76,7 +78,10 @@ function pastPreviews(checks) {
         onchange: (/** @type {{target: HTMLSelectElement}} */ event) =>
           setQuery({ preview: event.target.value, row: null }, { replace: false }),
       },
-      () => (checks.list.value ?? []).map((each) => h("option", { value: each.id, selected: each.id === checks.present.value?.id }, describe(each))),
+      () =>
+        (checks.list.value ?? []).map((each) =>
+          h("option", { value: each.id, selected: each.id === checks.present.value?.id }, describe(each))
+        ),
     ),
   );
 }
@@ -92,7 +97,8 @@ function result(dataset, preview, list) {
     return emptyState({
       icon: "dataset",
       title: "See what a model reads",
-      text: "A preview shows rows with the chat template and the tokens of a base model, which of them carry loss, and " +
+      text:
+        "A preview shows rows with the chat template and the tokens of a base model, which of them carry loss, and " +
         "how a training would go: steps, packing, rows that are cut off. It needs no GPU.",
     });
   }
@@ -112,7 +118,11 @@ function result(dataset, preview, list) {
     const text = dataset.state === "inspecting"
       ? "The preview begins after the inspection."
       : "A light worker renders the file. This takes a few seconds, and longer for large files.";
-    return h("div.stack", h("p.row.quiet", { role: "status" }, icon("clock"), text), skeleton(6, "The preview is made"));
+    return h(
+      "div.stack",
+      h("p.row.quiet", { role: "status" }, icon("clock"), text),
+      skeleton(6, "The preview is made"),
+    );
   }
   return h("div.stack-large", previewTotals(preview, preview.totals), previewRows(preview));
 }

@@ -13,7 +13,10 @@ import { linkTo, query } from "../../url.js";
  */
 
 const TRAIN_ON = [
-  ["auto", "auto"], ["assistant", "every answer"], ["completion", "the last answer"], ["all", "everything"],
+  ["auto", "auto"],
+  ["assistant", "every answer"],
+  ["completion", "the last answer"],
+  ["all", "everything"],
 ];
 const REASONING = [["train", "is trained"], ["context", "is context"], ["drop", "is left out"]];
 const MOST_MODELS = 100;
@@ -35,7 +38,9 @@ export function previewForm(dataset, last, show) {
   const length = numberField("preview-length", last?.max_seq_len, { min: 8, placeholder: "auto" });
   const batch = numberField("preview-batch", last?.batch_size ?? 8, { min: 1, placeholder: "8" });
   const rows = h("input", {
-    id: "preview-rows", ".value": query.peek().get("lines") ?? formatRows(last?.rows), "aria-describedby": "preview-rows-help",
+    id: "preview-rows",
+    ".value": query.peek().get("lines") ?? formatRows(last?.rows),
+    "aria-describedby": "preview-rows-help",
     oninput: () => (rowsProblem.value = parseRows(rows.value).problem),
   });
   const submit = async (/** @type {SubmitEvent} */ event) => {
@@ -56,8 +61,18 @@ export function previewForm(dataset, last, show) {
     }
     isBusy.value = false;
   };
-  const at = (/** @type {string} */ pointer) => (problem.value instanceof ApiError ? problem.value.messageAt(pointer) ?? "" : "");
-  const shown = ["/base_model", "/train_on", "/training/train_on", "/reasoning", "/max_seq_len", "/batch_size", "/rows"];
+  const at = (
+    /** @type {string} */ pointer,
+  ) => (problem.value instanceof ApiError ? problem.value.messageAt(pointer) ?? "" : "");
+  const shown = [
+    "/base_model",
+    "/train_on",
+    "/training/train_on",
+    "/reasoning",
+    "/max_seq_len",
+    "/batch_size",
+    "/rows",
+  ];
   const general = () => {
     if (!problem.value) return "";
     if (problem.value instanceof ApiError && problem.value.errors.length) {
@@ -69,14 +84,38 @@ export function previewForm(dataset, last, show) {
     "form.preview-form",
     { onsubmit: submit, "aria-label": "New preview" },
     field("preview-model", "Base model", model, () => at("/base_model")),
-    isPreference ? null : field("preview-train-on", "Train on", trainOn, () => at("/train_on") || at("/training/train_on")),
+    isPreference
+      ? null
+      : field("preview-train-on", "Train on", trainOn, () => at("/train_on") || at("/training/train_on")),
     isPreference ? null : field("preview-reasoning", "Reasoning", reasoning, () => at("/reasoning")),
     field("preview-length", "Max length", length, () => at("/max_seq_len")),
     field("preview-batch", "Batch size", batch, () => at("/batch_size")),
-    field("preview-rows", "Rows", rows, () => rowsProblem.value || at("/rows"), h("span.visually-hidden", { id: "preview-rows-help" }, "A number of first rows, or lines such as line 17 or 17, 20-22")),
-    h("button.primary", { type: "submit", disabled: () => isBusy.value || models.value?.length === 0 }, icon("play"), "Preview"),
+    field(
+      "preview-rows",
+      "Rows",
+      rows,
+      () => rowsProblem.value || at("/rows"),
+      h(
+        "span.visually-hidden",
+        { id: "preview-rows-help" },
+        "A number of first rows, or lines such as line 17 or 17, 20-22",
+      ),
+    ),
+    h(
+      "button.primary",
+      { type: "submit", disabled: () => isBusy.value || models.value?.length === 0 },
+      icon("play"),
+      "Preview",
+    ),
     h("p.field-problem", { role: "alert" }, general),
-    () => models.value?.length === 0 && h("p.quiet", "There is no base model yet. ", h("a", { href: linkTo("/models") }, "Add one"), " to see its tokens."),
+    () =>
+      models.value?.length === 0 &&
+      h(
+        "p.quiet",
+        "There is no base model yet. ",
+        h("a", { href: linkTo("/models") }, "Add one"),
+        " to see its tokens.",
+      ),
     dataset.num_bad_rows ? h("p.faint", "Rows with an error are skipped.") : null,
   );
 }
@@ -87,7 +126,9 @@ function readModels(problem) {
   const abort = new AbortController();
   onEnd(() => abort.abort());
   get("/models", { query: { limit: MOST_MODELS }, signal: abort.signal }).then(({ items }) => {
-    models.value = items.filter((/** @type {{state: string}} */ each) => each.state === "ready").map((/** @type {{name: string}} */ each) => each.name);
+    models.value = items.filter((/** @type {{state: string}} */ each) => each.state === "ready").map((
+      /** @type {{name: string}} */ each,
+    ) => each.name);
   }).catch((error) => {
     if (!abort.signal.aborted) problem.value = error;
   });
@@ -122,7 +163,14 @@ function choice(id, options, last) {
  * @param {{min: number, placeholder: string}} options
  */
 function numberField(id, last, options) {
-  return h("input", { id, type: "number", inputmode: "numeric", step: 1, ".value": typeof last === "number" ? last : "", ...options });
+  return h("input", {
+    id,
+    type: "number",
+    inputmode: "numeric",
+    step: 1,
+    ".value": typeof last === "number" ? last : "",
+    ...options,
+  });
 }
 
 /**
@@ -133,5 +181,11 @@ function numberField(id, last, options) {
  * @param {Node | null} [help]
  */
 function field(id, label, control, problem, help = null) {
-  return h("div.field", h("label", { for: id }, label), control, h("p.field-problem", { role: "status" }, problem), help);
+  return h(
+    "div.field",
+    h("label", { for: id }, label),
+    control,
+    h("p.field-problem", { role: "status" }, problem),
+    help,
+  );
 }

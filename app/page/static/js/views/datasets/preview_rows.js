@@ -40,7 +40,9 @@ export function previewRows(preview) {
     () => {
       const group = groups[index.value] ?? [];
       const how = /** @type {Shown} */ (JSON.parse(shown.value));
-      return untracked(() => h("div.token-columns", { class: group.length > 1 ? "pair" : "" }, group.map((row) => rowOf(row, how))));
+      return untracked(() =>
+        h("div.token-columns", { class: group.length > 1 ? "pair" : "" }, group.map((row) => rowOf(row, how)))
+      );
     },
   );
 }
@@ -53,7 +55,8 @@ function isOn({ name, isDefault }) {
 
 /** @param {typeof SWITCHES[number]} each */
 function switchOf(each) {
-  const set = (/** @type {boolean} */ value) => setQuery({ [each.name]: value === each.isDefault ? null : value ? "1" : "0" });
+  const set = (/** @type {boolean} */ value) =>
+    setQuery({ [each.name]: value === each.isDefault ? null : value ? "1" : "0" });
   return h(
     "button",
     { type: "button", "aria-pressed": () => String(isOn(each)), onclick: () => set(!untracked(() => isOn(each))) },
@@ -70,9 +73,27 @@ function pager(groups, index, go) {
   const line = () => groups[index.value]?.[0]?.line ?? null;
   return h(
     "div.pager",
-    h("button.icon-only", { type: "button", "aria-label": "Previous row", title: "Previous row (k)", disabled: () => index.value === 0, onclick: () => go(-1) }, icon("left")),
-    h("button.icon-only", { type: "button", "aria-label": "Next row", title: "Next row (j)", disabled: () => index.value === groups.length - 1, onclick: () => go(1) }, icon("right")),
-    h("h2", { role: "status" }, "Line ", () => formatNumber(line()), h("span.faint.tabular", () => ` ${index.value + 1} of ${groups.length}`)),
+    h("button.icon-only", {
+      type: "button",
+      "aria-label": "Previous row",
+      title: "Previous row (k)",
+      disabled: () => index.value === 0,
+      onclick: () => go(-1),
+    }, icon("left")),
+    h("button.icon-only", {
+      type: "button",
+      "aria-label": "Next row",
+      title: "Next row (j)",
+      disabled: () => index.value === groups.length - 1,
+      onclick: () => go(1),
+    }, icon("right")),
+    h(
+      "h2",
+      { role: "status" },
+      "Line ",
+      () => formatNumber(line()),
+      h("span.faint.tabular", () => ` ${index.value + 1} of ${groups.length}`),
+    ),
   );
 }
 
@@ -95,11 +116,26 @@ function rowOf(row, how) {
     { "aria-label": row.answer ? `${row.answer} answer` : `Line ${row.line}` },
     h(
       "header",
-      row.answer && h("h3", row.answer === "chosen" ? icon("check") : icon("cross"), row.answer === "chosen" ? "Chosen" : "Rejected"),
-      h("p.tabular.quiet", `${formatPlural(row.num_tokens, "token")}, ${formatNumber(row.num_labelled_tokens)} trained (${formatPercent(share)})`),
+      row.answer &&
+        h(
+          "h3",
+          row.answer === "chosen" ? icon("check") : icon("cross"),
+          row.answer === "chosen" ? "Chosen" : "Rejected",
+        ),
+      h(
+        "p.tabular.quiet",
+        `${formatPlural(row.num_tokens, "token")}, ${formatNumber(row.num_labelled_tokens)} trained (${
+          formatPercent(share)
+        })`,
+      ),
       notes.map((note) => h("p.row-note", icon("info"), note)),
     ),
-    h("div.tokens", { tabindex: 0, role: "region", "aria-label": "Text of the row" }, tokenText(row, how), truncated(row)),
+    h(
+      "div.tokens",
+      { tabindex: 0, role: "region", "aria-label": "Text of the row" },
+      tokenText(row, how),
+      truncated(row),
+    ),
     tokenTable(row),
   );
 }
@@ -109,7 +145,13 @@ function truncated(row) {
   if (!row.num_truncated_tokens) return null;
   return h(
     "div.truncated",
-    h("p", icon("warning"), `${formatPlural(row.num_truncated_tokens, "token")} beyond max_seq_len ${row.num_truncated_tokens === 1 ? "is" : "are"} cut off and not learned:`),
+    h(
+      "p",
+      icon("warning"),
+      `${formatPlural(row.num_truncated_tokens, "token")} beyond max_seq_len ${
+        row.num_truncated_tokens === 1 ? "is" : "are"
+      } cut off and not learned:`,
+    ),
     h("del", row.truncated_text),
     row.truncated_text && h("span.faint", " …"),
   );

@@ -23,7 +23,11 @@ function failure({ predicted_failure: predicted }) {
   return h(
     "div.notice.tone-bad",
     icon("error"),
-    h("div.notice-text", h("strong", "A job with these settings could not start: ", h("code", predicted.reason)), h("p", predicted.message)),
+    h(
+      "div.notice-text",
+      h("strong", "A job with these settings could not start: ", h("code", predicted.reason)),
+      h("p", predicted.message),
+    ),
   );
 }
 
@@ -57,11 +61,20 @@ function figures({ spec }, totals) {
       `${formatCount(totals.num_packed_tokens)} of ${formatCount(totals.num_padded_tokens)} tokens`,
       "Tokens that go through the model, of those that would if each row were padded",
     ],
-    ["Max length", formatNumber(totals.max_seq_len), totals.num_truncated_rows ? `tokens; ${formatNumber(totals.num_truncated_rows)} cut off` : "tokens; none cut off"],
+    [
+      "Max length",
+      formatNumber(totals.max_seq_len),
+      totals.num_truncated_rows ? `tokens; ${formatNumber(totals.num_truncated_rows)} cut off` : "tokens; none cut off",
+    ],
   ];
   return h(
     "div.stack",
-    h("dl.figures", shown.map(([name, value, note, title]) => h("div", { title }, h("dt", name), h("dd", h("strong", value), h("span", note))))),
+    h(
+      "dl.figures",
+      shown.map(([name, value, note, title]) =>
+        h("div", { title }, h("dt", name), h("dd", h("strong", value), h("span", note)))
+      ),
+    ),
     h(
       "p.faint.figures-note",
       totals.train_on && ["Trained on ", h("code", totals.train_on), ". "],
@@ -77,6 +90,8 @@ function warnings(totals) {
   return h(
     "ul.preview-warnings",
     { "aria-label": "Warnings" },
-    found.map(({ title, advice }) => h("li", icon("warning", "warning"), h("div", h("strong", title), h("p.quiet", advice)))),
+    found.map(({ title, advice }) =>
+      h("li", icon("warning", "warning"), h("div", h("strong", title), h("p.quiet", advice)))
+    ),
   );
 }

@@ -22,10 +22,18 @@ const PAGE = 100;
 export function problemsTab(dataset) {
   const counts = countSeverities(dataset.problem_counts);
   if (["uploading", "inspecting"].includes(dataset.state)) {
-    return emptyState({ icon: "clock", title: "Not inspected yet", text: "The problems are listed as soon as a worker has read the file." });
+    return emptyState({
+      icon: "clock",
+      title: "Not inspected yet",
+      text: "The problems are listed as soon as a worker has read the file.",
+    });
   }
   if (!counts.error && !counts.warning) {
-    return emptyState({ icon: "check", title: "No problems", text: "Every row can be trained on, and nothing looks like a mistake." });
+    return emptyState({
+      icon: "check",
+      title: "No problems",
+      text: "Every row can be trained on, and nothing looks like a mistake.",
+    });
   }
   const filter = computed(() => ({
     severity: query.value.get("severity") ?? "",
@@ -44,7 +52,9 @@ export function problemsTab(dataset) {
         if (!items) return list.error.value ? null : skeleton(8, "Loading problems");
         return untracked(() => groups(items, filter.value, dataset.problem_counts));
       },
-      () => list.cursor.value && list.items.value && h("div.more-row", h("button", { type: "button", onclick: list.loadMore }, "Show more problems")),
+      () =>
+        list.cursor.value && list.items.value &&
+        h("div.more-row", h("button", { type: "button", onclick: list.loadMore }, "Show more problems")),
     ),
   );
 }
@@ -94,7 +104,12 @@ function readProblems(id, filter) {
  * @param {{value: Filter}} filter
  */
 function facets(dataset, counts, filter) {
-  const severities = /** @type {const} */ ([["", "All", counts.error + counts.warning], ["error", "Errors", counts.error], ["warning", "Warnings", counts.warning]]);
+  const severities =
+    /** @type {const} */ ([["", "All", counts.error + counts.warning], ["error", "Errors", counts.error], [
+      "warning",
+      "Warnings",
+      counts.warning,
+    ]]);
   const choose = (/** @type {string} */ severity) => setQuery({ severity, code: null });
   const code = (/** @type {ReturnType<typeof sortCodes>[number]} */ each) =>
     h(
@@ -114,7 +129,11 @@ function facets(dataset, counts, filter) {
       ),
     );
   const isCleanable = (dataset.num_bad_rows ?? 0) > 0 && (dataset.num_bad_rows ?? 0) < (dataset.num_examples ?? 0);
-  const check = h("input", { type: "checkbox", ".checked": () => filter.value.each, onchange: () => setQuery({ each: check.checked ? "1" : null }) });
+  const check = h("input", {
+    type: "checkbox",
+    ".checked": () => filter.value.each,
+    onchange: () => setQuery({ each: check.checked ? "1" : null }),
+  });
   return h(
     "aside.facets",
     { "aria-label": "Filter problems" },
@@ -122,7 +141,17 @@ function facets(dataset, counts, filter) {
       "div.segmented",
       { role: "group", "aria-label": "Severity" },
       severities.map(([name, label, count]) =>
-        h("button", { type: "button", "aria-pressed": () => String(filter.value.severity === name), onclick: () => choose(name), disabled: !count }, label, h("span.facet-count", formatNumber(count)))
+        h(
+          "button",
+          {
+            type: "button",
+            "aria-pressed": () => String(filter.value.severity === name),
+            onclick: () => choose(name),
+            disabled: !count,
+          },
+          label,
+          h("span.facet-count", formatNumber(count)),
+        )
       ),
     ),
     h("ul", sortCodes(dataset.problem_counts).map(code)),
@@ -148,7 +177,11 @@ function groups(items, filter, counts) {
       icon: "search",
       title: "No problem matches",
       text: "The dataset has no problem of this severity and code.",
-      action: h("button", { type: "button", onclick: () => setQuery({ severity: null, code: null, each: null }) }, "Remove filters"),
+      action: h(
+        "button",
+        { type: "button", onclick: () => setQuery({ severity: null, code: null, each: null }) },
+        "Remove filters",
+      ),
     });
   }
   const byCode = Map.groupBy(items, (each) => each.code);
@@ -178,17 +211,30 @@ function group(code, members, count, filter) {
     advice && h(
       "div.problem-advice",
       h("p", h("strong", "What to do: "), advice.instead),
-      example && h("details", { open: severity === "error" && (filter.code === code || undefined) }, h("summary", "Example"), exampleOf(advice)),
+      example &&
+        h(
+          "details",
+          { open: severity === "error" && (filter.code === code || undefined) },
+          h("summary", "Example"),
+          exampleOf(advice),
+        ),
     ),
     h("ul.problem-rows", members.map((each) => problemRow(each, filter.each))),
-    code === "unused_key" || members.length < 1000 ? null : h("p.faint", "The first thousand problems of a code are kept."),
+    code === "unused_key" || members.length < 1000
+      ? null
+      : h("p.faint", "The first thousand problems of a code are kept."),
   );
 }
 
 /** @param {import("../../pure/dataset_advice.js").Advice} advice */
 function exampleOf({ wrong, right }) {
   const shown = (/** @type {string} */ label, /** @type {string} */ name, /** @type {string | undefined} */ text) =>
-    text && h("figure", h("figcaption", icon(name), label), h("pre.code", { tabindex: 0, role: "region", "aria-label": label }, text));
+    text &&
+    h(
+      "figure",
+      h("figcaption", icon(name), label),
+      h("pre.code", { tabindex: 0, role: "region", "aria-label": label }, text),
+    );
   return h("div.example", shown("Not", "cross", wrong), shown(wrong ? "Write instead" : "For example", "check", right));
 }
 

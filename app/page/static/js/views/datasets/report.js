@@ -26,10 +26,19 @@ export function reportTab(dataset) {
         "div.stack-large",
         section("Rows", `${formatNumber(rows)} in all`, bars(rowBars(dataset), shareOf(rows), false)),
         lengths.length > 0 &&
-          section("Length of the rows", `in characters; half of the rows have at most ${formatNumber(quantile(lengths, 0.5))}`, histogram(lengthBars(lengths), "characters", "rows")),
+          section(
+            "Length of the rows",
+            `in characters; half of the rows have at most ${formatNumber(quantile(lengths, 0.5))}`,
+            histogram(lengthBars(lengths), "characters", "rows"),
+          ),
         turns.length > 0 &&
-          section("Turns of a conversation", `half of the rows have at most ${formatNumber(quantile(turns, 0.5))}`, histogram(turnBars(turns), "turns", "rows")),
-        Object.keys(roles).length > 0 && section("Turns by role", "", bars(namedBars(roles), (count) => formatNumber(count))),
+          section(
+            "Turns of a conversation",
+            `half of the rows have at most ${formatNumber(quantile(turns, 0.5))}`,
+            histogram(turnBars(turns), "turns", "rows"),
+          ),
+        Object.keys(roles).length > 0 &&
+          section("Turns by role", "", bars(namedBars(roles), (count) => formatNumber(count))),
         Object.keys(columns).length > 0 &&
           section(
             "Columns",
@@ -45,7 +54,11 @@ export function reportTab(dataset) {
 /** @param {DatasetOut} dataset */
 function waiting(dataset) {
   if (dataset.state === "invalid") {
-    return emptyState({ icon: "error", title: "The file could not be inspected", text: h("a", { href: linkTo(`/datasets/${dataset.id}`, { tab: "problems" }) }, "Show why") });
+    return emptyState({
+      icon: "error",
+      title: "The file could not be inspected",
+      text: h("a", { href: linkTo(`/datasets/${dataset.id}`, { tab: "problems" }) }, "Show why"),
+    });
   }
   const text = dataset.state === "uploading"
     ? "A worker assembles the parts of the file, at about 200 MB/s. Then it is inspected."
@@ -66,8 +79,18 @@ function verdict(dataset) {
       icon("error"),
       h(
         "div.notice-text",
-        h("strong", bad ? `${formatNumber(bad)} of ${formatNumber(dataset.num_examples)} rows cannot be trained on` : "The file cannot be trained on"),
-        h("p", bad ? "Correct them and upload the file again, clean the dataset, or let a job skip them with on_bad_rows." : "Correct the file and upload it again."),
+        h(
+          "strong",
+          bad
+            ? `${formatNumber(bad)} of ${formatNumber(dataset.num_examples)} rows cannot be trained on`
+            : "The file cannot be trained on",
+        ),
+        h(
+          "p",
+          bad
+            ? "Correct them and upload the file again, clean the dataset, or let a job skip them with on_bad_rows."
+            : "Correct the file and upload it again.",
+        ),
       ),
       h("a.button", { href: to }, "Show problems"),
     );
@@ -76,7 +99,11 @@ function verdict(dataset) {
   return h(
     "div.notice.tone-warn",
     icon("warning"),
-    h("div.notice-text", h("strong", "The dataset is ready, and some rows are probably mistakes"), h("p", "Training works with them. Look at the warnings once.")),
+    h(
+      "div.notice-text",
+      h("strong", "The dataset is ready, and some rows are probably mistakes"),
+      h("p", "Training works with them. Look at the warnings once."),
+    ),
     h("a.button", { href: to }, "Show problems"),
   );
 }
@@ -102,7 +129,9 @@ function rowBars({ num_examples, num_bad_rows, statistics }) {
 function shareOf(total) {
   return (/** @type {number} */ count) => {
     const share = count / Math.max(1, total);
-    return `${formatNumber(count)} (${formatPercent(share, share && (share < 0.01 || share > 0.99) && share < 1 ? 1 : 0)})`;
+    return `${formatNumber(count)} (${
+      formatPercent(share, share && (share < 0.01 || share > 0.99) && share < 1 ? 1 : 0)
+    })`;
   };
 }
 
@@ -110,12 +139,25 @@ function shareOf(total) {
 function facts(dataset) {
   const { statistics } = dataset;
   if (!statistics) return null;
-  const number = (/** @type {number} */ value) => h("span.tabular", { class: value ? "" : "faint" }, formatNumber(value));
+  const number = (/** @type {number} */ value) =>
+    h("span.tabular", { class: value ? "" : "faint" }, formatNumber(value));
   /** @type {[string, import("../../dom.js").Child][]} */
   const rows = [
     ["Format", h("span", h("code", dataset.format ?? "none"), h("span.fact-note", dataset.format_reason))],
-    ["File type", h("span", h("code", statistics.container), statistics.compression !== "none" && ` (${statistics.compression})`, h("span.fact-note", statistics.container_reason))],
-    ["Column mapping", dataset.columns && Object.entries(dataset.columns).map(([field, column]) => h("div", h("code", field), " from ", h("code", column)))],
+    [
+      "File type",
+      h(
+        "span",
+        h("code", statistics.container),
+        statistics.compression !== "none" && ` (${statistics.compression})`,
+        h("span.fact-note", statistics.container_reason),
+      ),
+    ],
+    [
+      "Column mapping",
+      dataset.columns &&
+      Object.entries(dataset.columns).map(([field, column]) => h("div", h("code", field), " from ", h("code", column))),
+    ],
     ["Very long rows", h("span", { title: "More than 131,072 characters" }, number(statistics.num_long_rows))],
     ["Blank lines", number(statistics.num_blank_lines)],
   ];
@@ -152,7 +194,10 @@ function histogram(bins, unit, counted) {
         { title: `${label} ${unit}: ${formatNumber(count)} ${counted}` },
         h("span.visually-hidden", `${label} ${unit}: ${formatNumber(count)} ${counted}`),
         h("span.histogram-count", { "aria-hidden": "true" }, count ? formatCount(count) : ""),
-        h("span.histogram-bar", { style: { height: `${count ? Math.max(2, share * 100) : 0}%` }, "aria-hidden": "true" }),
+        h("span.histogram-bar", {
+          style: { height: `${count ? Math.max(2, share * 100) : 0}%` },
+          "aria-hidden": "true",
+        }),
         h("span.histogram-label", { "aria-hidden": "true" }, index % step ? "" : label),
       )
     ),
@@ -171,7 +216,11 @@ function bars(items, format, isCode = true) {
       h(
         "div",
         h("dt", { title: label }, isCode ? h("code", label) : label),
-        h("dd", h("span.bars-track", { "aria-hidden": "true" }, h("span.bars-bar", { style: { width: `${share * 100}%` } })), h("span.bars-count", format(count))),
+        h(
+          "dd",
+          h("span.bars-track", { "aria-hidden": "true" }, h("span.bars-bar", { style: { width: `${share * 100}%` } })),
+          h("span.bars-count", format(count)),
+        ),
       )
     ),
   );

@@ -45,11 +45,15 @@ function tokenOf({ token, number, isSpecial }, how) {
   const title = `Token ${number + 1}, id ${token.id}, ${token.labelled ? "trained" : "context"}`;
   if (isSpecial) return h("code.token.special", { title }, token.text);
   if (!how.spaces) return h("span.token", { title }, token.text);
-  return h("span.token", { title }, splitSpaces(token.text).map((piece) => {
-    if (piece.kind === "text") return piece.text;
-    const sign = h("span.sign", { "aria-hidden": "true" }, signOf(piece));
-    return piece.kind === "newline" ? [sign, "\n"] : [sign, h("span.signed", piece.text)];
-  }));
+  return h(
+    "span.token",
+    { title },
+    splitSpaces(token.text).map((piece) => {
+      if (piece.kind === "text") return piece.text;
+      const sign = h("span.sign", { "aria-hidden": "true" }, signOf(piece));
+      return piece.kind === "newline" ? [sign, "\n"] : [sign, h("span.signed", piece.text)];
+    }),
+  );
 }
 
 /** @param {string} text */
@@ -79,7 +83,14 @@ export function tokenTable(row) {
       );
     });
     const heads = [["Number", "number"], ["Id", "number"], ["Text", ""], ["Loss", ""]];
-    fill(place, h("table", h("thead", h("tr", heads.map(([head, kind]) => h("th", { scope: "col", class: kind }, head)))), h("tbody", lines)));
+    fill(
+      place,
+      h(
+        "table",
+        h("thead", h("tr", heads.map(([head, kind]) => h("th", { scope: "col", class: kind }, head)))),
+        h("tbody", lines),
+      ),
+    );
   };
   const details = h("details.token-table", { ontoggle: make }, h("summary", "List the tokens with their ids"), place);
   return details;

@@ -8,7 +8,15 @@ import { countStoredBytes, isSameFile } from "../../pure/upload_plan.js";
 import { may } from "../../session.js";
 import { computed, onEnd, signal } from "../../signals.js";
 import {
-  addFiles, cancelUnfinished, cancelUpload, continueUpload, dismissUpload, loadUnfinished, pauseUpload, unfinished, uploads,
+  addFiles,
+  cancelUnfinished,
+  cancelUpload,
+  continueUpload,
+  dismissUpload,
+  loadUnfinished,
+  pauseUpload,
+  unfinished,
+  uploads,
 } from "../../upload.js";
 import { linkTo } from "../../url.js";
 import { repeat } from "./repeat.js";
@@ -98,7 +106,12 @@ function numbers(upload) {
 function uploadActions(upload) {
   const state = upload.state.value;
   const button = (/** @type {string} */ name, /** @type {string} */ label, /** @type {() => void} */ run) =>
-    h("button.ghost.icon-only", { type: "button", title: label, "aria-label": `${label}: ${upload.name}`, onclick: run }, icon(name));
+    h("button.ghost.icon-only", {
+      type: "button",
+      title: label,
+      "aria-label": `${label}: ${upload.name}`,
+      onclick: run,
+    }, icon(name));
   if (state === "done") {
     return [
       h("a.button", { href: linkTo(`/datasets/${upload.datasetId.value}`) }, "Show"),
@@ -107,8 +120,10 @@ function uploadActions(upload) {
   }
   return [
     state === "retrying" && h("button", { type: "button", onclick: () => upload.tryNow() }, countdown(upload)),
-    state === "failed" && h("button", { type: "button", onclick: () => continueUpload(upload) }, icon("retry"), "Try again"),
-    state === "paused" && h("button", { type: "button", onclick: () => continueUpload(upload) }, icon("play"), "Continue"),
+    state === "failed" &&
+    h("button", { type: "button", onclick: () => continueUpload(upload) }, icon("retry"), "Try again"),
+    state === "paused" &&
+    h("button", { type: "button", onclick: () => continueUpload(upload) }, icon("play"), "Continue"),
     !["failed", "paused"].includes(state) && button("pause", "Pause", () => pauseUpload(upload)),
     button("cross", "Cancel", () => cancel(upload)),
   ];
@@ -142,7 +157,12 @@ function unfinishedRow(upload) {
     icon("warning"),
     h(
       "div.upload-text",
-      h("p.upload-name", h("strong.break", upload.peek().filename), " ", h("span.faint.nowrap", formatBytes(upload.peek().bytes))),
+      h(
+        "p.upload-name",
+        h("strong.break", upload.peek().filename),
+        " ",
+        h("span.faint.nowrap", formatBytes(upload.peek().bytes)),
+      ),
       h(
         "p.upload-note",
         () =>
@@ -152,8 +172,14 @@ function unfinishedRow(upload) {
       ),
       h(
         "p.tabular.faint",
-        () => `${formatBytes(stored())} of ${formatBytes(upload.value.bytes)} stored (${formatPercent(stored() / upload.value.bytes)})`,
-        " · started ", relativeTime(upload.peek().created_at), " · expires ", relativeTime(upload.peek().expires_at),
+        () =>
+          `${formatBytes(stored())} of ${formatBytes(upload.value.bytes)} stored (${
+            formatPercent(stored() / upload.value.bytes)
+          })`,
+        " · started ",
+        relativeTime(upload.peek().created_at),
+        " · expires ",
+        relativeTime(upload.peek().expires_at),
       ),
     ),
     h(
@@ -163,7 +189,9 @@ function unfinishedRow(upload) {
       h(
         "button.ghost.icon-only",
         {
-          type: "button", title: "Cancel", "aria-label": `Cancel: ${upload.peek().filename}`,
+          type: "button",
+          title: "Cancel",
+          "aria-label": `Cancel: ${upload.peek().filename}`,
           onclick: () => tell(() => cancelUnfinished(upload.peek())),
         },
         icon("cross"),
