@@ -34,7 +34,9 @@ export class Upload {
     this.abort = new AbortController();
     /** @type {import("./signals.js").Signal<UploadState>} */
     this.state = signal(/** @type {UploadState} */ ("waiting"));
-    this.sent = signal(pending ? countStoredBytes(pending.parts, file.size) : 0);
+    /** Bytes in parts that the server has stored. */
+    this.storedBytes = pending ? countStoredBytes(pending.parts, file.size) : 0;
+    this.sent = signal(this.storedBytes);
     /** Why it waits or has failed. */
     this.note = signal("");
     /** @type {import("./signals.js").Signal<number | null>} */
@@ -97,6 +99,7 @@ export function pauseUpload(upload) {
   if (ENDED.includes(upload.state.peek())) return;
   upload.state.value = "paused";
   upload.note.value = "";
+  upload.sent.value = upload.storedBytes;
   upload.abort.abort();
   startNext();
 }

@@ -68,6 +68,7 @@ export async function sendInParts(upload) {
   const work = async () => {
     for (let part = waiting.shift(); part; part = waiting.shift()) {
       ids[part.number] = await placePart(upload, part, known, report);
+      upload.storedBytes = parts.reduce((sum, { number, start, end }) => sum + (ids[number] ? end - start : 0), 0);
     }
   };
   await Promise.all(Array.from({ length: PARTS_AT_ONCE }, work));

@@ -7,7 +7,7 @@
 
 const MIB = 2 ** 20;
 /** A part that is small enough to lose little when a connection breaks. The server accepts up to 64 MiB. */
-export const PART_BYTES = 8 * MIB;
+export const PART_BYTES = 4 * MIB;
 /** Files below this size are sent in one request. */
 export const WHOLE_BYTES = 8_000_000;
 export const MAX_PART_BYTES = 64 * MIB;

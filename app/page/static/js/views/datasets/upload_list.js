@@ -27,7 +27,6 @@ import { repeat } from "./repeat.js";
  */
 
 const SECONDS_BETWEEN_READS = 10;
-const RECENT_SECONDS = 60;
 
 export function uploadList() {
   const abort = new AbortController();
@@ -150,6 +149,7 @@ async function cancel(upload) {
 
 /** @param {import("../../signals.js").Signal<UploadOut>} upload */
 function unfinishedRow(upload) {
+  const numParts = upload.peek().parts.length;
   const stored = () => countStoredBytes(upload.value.parts, upload.value.bytes);
   const field = h("input", { type: "file", hidden: true, onchange: () => resume(upload.peek(), field) });
   return h(
@@ -166,8 +166,8 @@ function unfinishedRow(upload) {
       h(
         "p.upload-note",
         () =>
-          isRecent(upload.value)
-            ? "Parts are arriving from another tab or program"
+          upload.value.parts.length > numParts
+            ? "Parts are arriving from another tab or program."
             : "Not finished. Choose the same file again to continue; stored parts are not sent twice.",
       ),
       h(
@@ -198,12 +198,6 @@ function unfinishedRow(upload) {
       ),
     ),
   );
-}
-
-/** @param {UploadOut} upload */
-function isRecent(upload) {
-  const last = upload.parts.reduce((latest, part) => Math.max(latest, Date.parse(part.created_at)), 0);
-  return Date.now() - last < RECENT_SECONDS * 1000;
 }
 
 /**
