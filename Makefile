@@ -6,7 +6,7 @@ DATA_DIR ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-ops test-cuda extras chaos soak fuzz cuda-dry-run check up bench bench-api format clean
+.PHONY: help demo test test-ops test-cuda page screenshots page-soak extras chaos soak fuzz cuda-dry-run check up bench bench-api format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,14 +25,37 @@ demo: $(VENV)/installed  ## fine-tune a real model end to end and evaluate the r
 # Runs three files at a time on two cores, because many tests wait for servers and leases. The tests of a file share its
 # fixtures. The longest files run first (tests/budgets.py).
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
-test: $(VENV)/installed  ## run the test suite without test-ops and test-cuda (12 minutes on two cores)
-	$(PYTEST) -m "not ops and not cuda"
+test: $(VENV)/installed  ## run the test suite without test-ops, test-cuda and page (12 minutes on two cores)
+	$(PYTEST) -m "not ops and not cuda and not page"
 
 test-ops: $(VENV)/installed  ## run the tests that start a stack and kill or stop its processes (5 to 7 minutes on two cores)
 	$(PYTEST) -m ops
 
 test-cuda: $(VENV)/installed  ## run a few trainings on a fake CUDA device, without a GPU (a minute; needs g++)
 	$(BIN)/python -m pytest -m cuda
+
+# Installs what tests the web page. Chromium itself comes from the system: apt-get install chromium fonts-dejavu-core.
+$(VENV)/page-installed: $(VENV)/installed
+	@echo "Installing Playwright, axe and Deno into $(VENV)…"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,browser]'
+	@touch $@
+
+# Deno checks and tests the scripts without a network: they import nothing that is not in this checkout.
+DENO := DENO_NO_UPDATE_CHECK=1 DENO_DIR=$(abspath $(VENV))/deno $(BIN)/deno
+SCRIPTS := app/page/static/js tests/page/js
+page: $(VENV)/page-installed  ## check and test the web page's scripts, and test the page in Chromium (some minutes)
+	$(DENO) fmt --check
+	$(DENO) lint
+	$(DENO) check --no-remote --cached-only $(SCRIPTS)
+	$(DENO) test --no-remote --cached-only tests/page/js
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/page
+
+screenshots: $(VENV)/page-installed  ## take the pictures of the web page in docs/screenshots
+	$(BIN)/python -m tests.page.screenshots
+
+PAGE_SOAK_MINUTES ?= 60
+page-soak: $(VENV)/page-installed  ## compare eight live jobs in Chromium for an hour and measure the page's memory
+	$(BIN)/python -m tests.page.soak --minutes $(PAGE_SOAK_MINUTES) --out benchmarks/results/page_soak.json
 
 # Prints its seed. CHAOS_SEED=… repeats a run.
 chaos: $(VENV)/installed  ## run 200 jobs under faults, check every result, and kill processes at every failpoint
