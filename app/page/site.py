@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -57,7 +57,7 @@ def hash_files(files: Mapping[str, bytes]) -> str:
     return found.hexdigest()
 
 
-@lru_cache(maxsize=512)
+@cache
 def encode(body: bytes, coding: str) -> bytes:
     """Compress a file as far as possible. It is done once, when a browser first asks for it."""
     return compress(body, coding, HIGHEST[coding])
