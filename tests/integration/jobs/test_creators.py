@@ -89,6 +89,18 @@ def test_a_job_outlives_its_key(
     assert api.get(f"/jobs/{id}").json()["created_by"] is None
 
 
+def test_a_key_that_is_deleted_during_its_request_is_unauthorized(
+    api: TestClient, sessions: Sessions, make_spec: Spec
+) -> None:
+    """The server recognizes a key for a moment after its row is gone."""
+    spec = make_spec()
+    assert api.get("/jobs").status_code == 200
+    with transaction(sessions) as session:
+        session.execute(delete(ApiKey))
+    answer = api.post("/jobs", json=spec)
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+
+
 def test_a_job_without_a_recorded_key_is_shown(api: TestClient, post: Callable[..., str]) -> None:
     assert api.get(f"/jobs/{post()}").json()["created_by"] is None
 
