@@ -276,9 +276,8 @@ export class Curves {
   append(point) {
     const { attempt, number, step } = point;
     const { last } = this;
-    if (attempt === last.attempt ? number <= last.number : attempt < last.attempt && this.#isRewound(attempt, step)) {
-      return false;
-    }
+    const isRepeat = attempt === last.attempt && number <= last.number;
+    if (isRepeat || this.#isRewound(attempt, step)) return false;
     if (attempt >= last.attempt) this.last = { attempt, number };
     const time = Date.parse(point.measured_at);
     let isNew = false;

@@ -15,7 +15,12 @@
 /** @type {readonly Known[]} */
 const PREFERENCES = [
   { id: "margin", title: "Reward margin", names: ["reward_margin", "validation_reward_margin"], isSmoothed: true },
-  { id: "accuracy", title: "Reward accuracy", names: ["reward_accuracy", "validation_reward_accuracy"], isSmoothed: true },
+  {
+    id: "accuracy",
+    title: "Reward accuracy",
+    names: ["reward_accuracy", "validation_reward_accuracy"],
+    isSmoothed: true,
+  },
   { id: "rewards", title: "Rewards", names: ["chosen_reward", "rejected_reward"], isSmoothed: true },
 ];
 
@@ -24,8 +29,13 @@ const LOSSES = [{ id: "loss", title: "Loss", names: ["loss", "validation_loss"],
 
 /** @type {readonly Known[]} */
 const COMMON = [
-  { id: "token_accuracy", title: "Token accuracy", names: ["token_accuracy", "validation_token_accuracy"], isSmoothed: true },
-  { id: "learning_rate", title: "Learning rate", names: ["learning_rate"], canBeLog: true },
+  {
+    id: "token_accuracy",
+    title: "Token accuracy",
+    names: ["token_accuracy", "validation_token_accuracy"],
+    isSmoothed: true,
+  },
+  { id: "learning_rate", title: "Learning rate", names: ["learning_rate"] },
   { id: "grad_norm", title: "Gradient norm", names: ["grad_norm"], isSmoothed: true, canBeLog: true },
   { id: "speed", title: "Speed", names: ["tokens_per_second"], unit: "tokens/s", isSmoothed: true },
 ];

@@ -50,6 +50,18 @@ function listRows(prefix, asked, decided) {
 }
 
 /**
+ * Leave out the fields that have no value.
+ * @param {readonly SpecGroup[]} groups
+ * @returns {{groups: SpecGroup[], numHidden: number}}
+ */
+export function hideEmptyFields(groups) {
+  const hasValue = (/** @type {SpecRow} */ row) => row.isDecided || !isEmpty(row.asked);
+  const kept = groups.map(({ title, rows }) => ({ title, rows: rows.filter(hasValue) }));
+  const count = (/** @type {readonly SpecGroup[]} */ list) => list.reduce((sum, { rows }) => sum + rows.length, 0);
+  return { groups: kept.filter(({ rows }) => rows.length > 0), numHidden: count(groups) - count(kept) };
+}
+
+/**
  * Return a field's value as a short text.
  * @param {unknown} value
  * @returns {string}

@@ -6,7 +6,7 @@ import { confirmAction, showDialog, showMessage } from "../../parts/overlay.js";
 import { actionsFor } from "../../pure/job_actions.js";
 import { may } from "../../session.js";
 import { addShortcut } from "../../shortcuts.js";
-import { signal } from "../../signals.js";
+import { computed, signal } from "../../signals.js";
 import { linkTo, navigate } from "../../url.js";
 
 /** @typedef {import("./model.js").JobModel} JobModel */
@@ -39,7 +39,12 @@ export class JobActions {
     for (const [key, description, action, run] of keys) {
       addShortcut({ keys: key, description, group: "This job", run: () => this.applies(action) && run() });
     }
-    addShortcut({ keys: "c", description: "Clone with changes", group: "This job", run: () => may("write") && this.clone() });
+    addShortcut({
+      keys: "c",
+      description: "Clone with changes",
+      group: "This job",
+      run: () => may("write") && this.clone(),
+    });
   }
 
   /**
@@ -84,7 +89,14 @@ export class JobActions {
       ? "The training process ends, and the job cannot be continued. Its checkpoints stay for a week. To stop for now, pause it."
       : "The job ends and cannot be continued.";
     const name = job?.name ?? this.model.id;
-    if (await confirmAction({ title: "Cancel this job?", text: [h("strong", name), h("br"), text], action: "Cancel job", isDangerous: true })) {
+    if (
+      await confirmAction({
+        title: "Cancel this job?",
+        text: [h("strong", name), h("br"), text],
+        action: "Cancel job",
+        isDangerous: true,
+      })
+    ) {
       await this.change("cancel");
     }
   }
@@ -121,16 +133,32 @@ export class JobActions {
     navigate(linkTo("/jobs"));
   }
 
+  adapterLink() {
+    const id = computed(() => this.model.job.value?.adapter_id ?? null);
+    return () =>
+      id.value &&
+      h("a.button.primary", { href: linkTo(`/adapters/${id.value}`) }, icon("adapter"), "Open adapter");
+  }
+
   /** The buttons that apply now. */
   buttons() {
     const { model } = this;
     return [
+      this.adapterLink(),
       this.buttonFor("resume", "play", "Resume", "button.primary", () => this.resume(), "r"),
       this.buttonFor("pause", "pause", "Pause", "button", () => this.pause(), "p"),
       this.buttonFor("cancel", "stop", "Cancel", "button.danger-quiet", () => this.cancel(), "x"),
       this.buttonFor("retry", "retry", "Retry", "button", () => this.retry(), "t"),
-      when(() => may("write"), () =>
-        h("a.button", { href: linkTo("/new", { from: model.id }), title: "New job with this one's spec (c)" }, icon("clone"), "Clone")),
+      when(
+        () => may("write"),
+        () =>
+          h(
+            "a.button",
+            { href: linkTo("/new", { from: model.id }), title: "New job with this one's spec (c)" },
+            icon("clone"),
+            "Clone",
+          ),
+      ),
       this.buttonFor("delete", "trash", "Delete", "button.ghost.icon-only", () => this.delete(), ""),
     ];
   }
@@ -147,18 +175,18 @@ export class JobActions {
     const isIconOnly = tag.endsWith("icon-only");
     return when(() => this.applies(action), () =>
       h(
-      tag,
-      {
-        type: "button",
-        onclick: run,
-        title: key ? `${label} (${key})` : label,
-        "aria-label": isIconOnly ? `${label} this job` : null,
-        "aria-busy": () => (this.busy.value === action ? "true" : null),
-        disabled: () => this.busy.value !== null,
-      },
-      icon(iconName),
-      !isIconOnly && label,
-    ));
+        tag,
+        {
+          type: "button",
+          onclick: run,
+          title: key ? `${label} (${key})` : label,
+          "aria-label": isIconOnly ? `${label} this job` : null,
+          "aria-busy": () => (this.busy.value === action ? "true" : null),
+          disabled: () => this.busy.value !== null,
+        },
+        icon(iconName),
+        !isIconOnly && label,
+      ));
   }
 }
 
@@ -177,7 +205,11 @@ function askStart(step) {
         h(
           "div.actions.end",
           h("button", { type: "button", onclick: () => close("start") }, "From the start"),
-          h("button.primary", { type: "button", autofocus: true, onclick: () => close("last_checkpoint") }, `From step ${step}`),
+          h("button.primary", {
+            type: "button",
+            autofocus: true,
+            onclick: () => close("last_checkpoint"),
+          }, `From step ${step}`),
         ),
       ),
   });

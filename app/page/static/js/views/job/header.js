@@ -40,10 +40,12 @@ function phaseChip(job) {
  */
 function progressRow(job, now) {
   const total = () => job().total_steps;
-  const steps = () =>
-    total() === null
-      ? job().step ? `Step ${formatNumber(job().step)}` : "No step yet"
-      : `Step ${formatNumber(job().step)} of ${formatNumber(total())}`;
+  const steps = () => {
+    const { step, total_steps, state } = job();
+    if (total_steps !== null) return `Step ${formatNumber(step)} of ${formatNumber(total_steps)}`;
+    if (step > 0) return `Step ${formatNumber(step)}`;
+    return isFinal(state) ? "No step" : "No step yet";
+  };
   return h(
     "div.job-progress",
     { class: () => `is-${job().state}` },
@@ -64,7 +66,11 @@ function progressRow(job, now) {
 function describeTime(job, now) {
   const left = secondsLeft(job, now);
   if (left !== null) {
-    return h("span", { title: formatTime(job.estimated_finish_at) }, left < 1 ? "about to end" : `about ${formatDuration(left)} left`);
+    return h(
+      "span",
+      { title: formatTime(job.estimated_finish_at) },
+      left < 1 ? "about to end" : `about ${formatDuration(left)} left`,
+    );
   }
   if (!job.started_at) return job.state === "queued" ? "not started" : "";
   const end = job.finished_at ? Date.parse(job.finished_at) : now;
@@ -109,7 +115,8 @@ function describeMethod(job) {
   const names = /** @type {Record<string, string>} */ ({ qlora: "QLoRA", lora: "LoRA", full: "Full fine-tune" });
   const method = names[job.method] ?? job.method;
   const rank = job.spec.adapter?.rank;
-  return [method, rank && job.method !== "full" ? `rank ${rank}` : "", job.spec.objective === "dpo" ? "DPO" : ""].filter(Boolean).join(" · ");
+  return [method, rank && job.method !== "full" ? `rank ${rank}` : "", job.spec.objective === "dpo" ? "DPO" : ""]
+    .filter(Boolean).join(" · ");
 }
 
 /** @param {string} id  `file-5f0c1d2e3a4b…` → `file-5f0c1d2e` */
@@ -125,7 +132,11 @@ export function deletedNotice(model) {
       "div.notice.tone-warn",
       { role: "alert" },
       icon("trash"),
-      h("div.notice-text", h("p", h("strong", "This job was deleted.")), h("p", "What is shown below is what this page had read.")),
+      h(
+        "div.notice-text",
+        h("p", h("strong", "This job was deleted.")),
+        h("p", "What is shown below is what this page had read."),
+      ),
       h("a.button", { href: linkTo("/jobs") }, "Show the jobs"),
     );
 }

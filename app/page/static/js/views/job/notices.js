@@ -4,12 +4,14 @@ import { ApiError, readAnswer } from "../../api.js";
 import { h, icon, when } from "../../dom.js";
 import { explainFailure } from "../../pure/job_failures.js";
 import { splitLog } from "../../pure/job_log.js";
-import { computed, signal } from "../../signals.js";
+import { signal } from "../../signals.js";
 import { linkTo, setQuery } from "../../url.js";
 
 /** @typedef {import("./model.js").JobModel} JobModel */
 
 const LAST_LINES = 8;
+/** Reasons that lie in the dataset: another attempt would fail too. */
+const ABOUT_ROWS = ["dataset_invalid", "too_many_bad_rows", "no_labelled_tokens", "reasoning_not_rendered"];
 
 /**
  * Show what stops a job, above its curves.
@@ -22,7 +24,6 @@ export function jobNotices(model, actions) {
     when(has("failed"), () => failureNotice(model, actions)),
     when(has("queued"), () => queuedNotice(model)),
     when(has("paused"), () => pausedNotice(model, actions)),
-    when(has("succeeded"), () => resultNotice(model)),
   ];
 }
 
@@ -34,7 +35,8 @@ function failureNotice(model, actions) {
   const failure = model.job.peek()?.failure;
   const known = failure ? explainFailure(failure.reason) : null;
   const datasetId = model.job.peek()?.spec.dataset_id;
-  const isAboutRows = ["dataset_invalid", "too_many_bad_rows", "no_labelled_tokens", "reasoning_not_rendered"];
+  const isAboutRows = ABOUT_ROWS.includes(failure?.reason ?? "");
+  const retry = () => actions.retry();
   return h(
     "section.failure",
     { "aria-labelledby": "failure-title" },
@@ -52,10 +54,13 @@ function failureNotice(model, actions) {
     ),
     h(
       "div.actions",
-      when(() => actions.applies("retry"), () => h("button.primary", { type: "button", onclick: () => actions.retry() }, icon("retry"), "Retry")),
+      isAboutRows && datasetId &&
+        h("a.button.primary", { href: linkTo(`/datasets/${datasetId}`) }, icon("dataset"), "Open the dataset"),
+      when(
+        () => actions.applies("retry"),
+        () => h(isAboutRows ? "button" : "button.primary", { type: "button", onclick: retry }, icon("retry"), "Retry"),
+      ),
       h("a.button", { href: linkTo("/new", { from: model.id }) }, icon("clone"), "Clone with changes"),
-      failure && isAboutRows.includes(failure.reason) && datasetId &&
-        h("a.button", { href: linkTo(`/datasets/${datasetId}`) }, icon("dataset"), "Open the dataset"),
     ),
     lastLogLines(model),
   );
@@ -89,7 +94,12 @@ export async function readLog(model, signal = model.abort.signal) {
   /** @type {Response} */
   let response;
   try {
-    response = await fetch(`${model.path}/logs`, { credentials: "same-origin", cache: "no-cache", redirect: "error", signal });
+    response = await fetch(`${model.path}/logs`, {
+      credentials: "same-origin",
+      cache: "no-cache",
+      redirect: "error",
+      signal,
+    });
   } catch (error) {
     if (signal.aborted) throw error;
     throw new ApiError(0, { code: "unreachable", detail: "The server cannot be reached." });
@@ -99,6 +109,8 @@ export async function readLog(model, signal = model.abort.signal) {
 
 /** @param {JobModel} model */
 function queuedNotice(model) {
+  const waitsFor = () => model.job.value?.waiting_for ?? "a worker";
+  const isTurn = () => /\bin queue$/.test(waitsFor());
   const position = () => model.job.value?.queue_position;
   return h(
     "div.notice.tone-info",
@@ -106,9 +118,10 @@ function queuedNotice(model) {
     icon("clock"),
     h(
       "div.notice-text",
-      h("p", h("strong", "Waiting for: "), () => model.job.value?.waiting_for ?? "a worker"),
-      h("p", () => (position() ? `Position ${position()} in the queue. ` : ""), h("a", { href: linkTo("/workers", { job: model.id }) }, "See the workers")),
+      h("p", h("strong", () => (isTurn() ? "Waiting for its turn: " : "Waiting for: ")), waitsFor),
+      h("p", () => (!isTurn() && position() ? `Position ${position()} in the queue.` : null)),
     ),
+    h("a.button", { href: linkTo("/workers", { job: model.id }) }, icon("worker"), "Show the workers"),
   );
 }
 
@@ -126,27 +139,15 @@ function pausedNotice(model, actions) {
       h("p", h("strong", "Paused.")),
       h("p", () => {
         const step = model.checkpoints.value?.[0]?.step;
-        return step ? `It continues from the checkpoint at step ${step} and holds no machine until then.` : "It holds no machine until it is resumed.";
+        return step
+          ? `It continues from the checkpoint at step ${step} and holds no machine until then.`
+          : "It holds no machine until it is resumed.";
       }),
     ),
-    when(() => actions.applies("resume"), () => h("button.primary", { type: "button", onclick: () => actions.resume() }, icon("play"), "Resume")),
-  );
-}
-
-/** @param {JobModel} model */
-function resultNotice(model) {
-  const id = computed(() => model.job.value?.adapter_id ?? null);
-  return h(
-    "div.notice.tone-good",
-    icon("check"),
-    h("div.notice-text", h("p", h("strong", "The result is ready."))),
-    () =>
-      h(
-        "div.actions",
-        id.value && h("a.button", { href: linkTo(`/adapters/${id.value}`) }, icon("adapter"), "Open the adapter"),
-        id.value && h("a.button", { href: `/adapters/${id.value}/archive`, download: "" }, icon("download"), "Download"),
-        !id.value && h("button", { type: "button", onclick: () => showTab("artifacts") }, "Show the files"),
-      ),
+    when(
+      () => actions.applies("resume"),
+      () => h("button.primary", { type: "button", onclick: () => actions.resume() }, icon("play"), "Resume"),
+    ),
   );
 }
 
