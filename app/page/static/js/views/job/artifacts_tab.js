@@ -78,7 +78,7 @@ function fileTable(files) {
     [...files].sort((a, b) => a.path.localeCompare(b.path)).map((file) =>
       h(
         "tr",
-        h("th", { scope: "row" }, h("span.break", file.path)),
+        h("th", { scope: "row" }, h("span.file-name", file.path)),
         h("td.quiet", KINDS[file.kind] ?? file.kind),
         h("td.number", { title: `${formatNumber(file.size)} bytes` }, formatBytes(file.size)),
         h(
