@@ -151,7 +151,7 @@ export class JobActions {
       this.buttonFor("cancel", "stop", "Cancel", "button.danger-quiet", () => this.cancel(), "x"),
       this.buttonFor("retry", "retry", "Retry", "button", () => this.retry(), "t"),
       when(
-        () => may("write"),
+        () => may("write") && !model.isDeleted.value,
         () =>
           h(
             "a.button",

@@ -60,7 +60,7 @@ export function jobTabs(model, now) {
         )
       ),
     ),
-    h("section.tab-body", { "aria-label": () => present.value.label }, () => {
+    h("div.tab-body", () => {
       const { render } = present.value;
       return untracked(() => render(model, now));
     }),
