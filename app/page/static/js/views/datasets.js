@@ -100,11 +100,13 @@ function filters(state, format) {
 /** @param {() => readonly DatasetOut[]} items */
 function table(items) {
   const heads = ["Format", "Rows", "Size", "Problems", "Created", "Expires"];
+  const expires = computed(() => items().some((each) => each.expires_at));
   return h(
     "div.table-scroll",
     { tabindex: 0, role: "region", "aria-label": "Datasets" },
     h(
       "table.dataset-table",
+      { class: () => (expires.value ? "" : "never-expires") },
       h(
         "thead",
         h(

@@ -17,8 +17,9 @@ import {
   pauseUpload,
   unfinished,
   uploads,
+  whenUploadEnds,
 } from "../../upload.js";
-import { linkTo } from "../../url.js";
+import { linkTo, navigate, path } from "../../url.js";
 import { repeat } from "./repeat.js";
 
 /**
@@ -27,6 +28,27 @@ import { repeat } from "./repeat.js";
  */
 
 const SECONDS_BETWEEN_READS = 10;
+/** @type {Partial<Record<import("../../upload.js").UploadState, [string, string]>>} */
+const ICONS = {
+  done: ["check", "good"],
+  failed: ["error", "error"],
+  retrying: ["warning", "warning"],
+  paused: ["pause", ""],
+  waiting: ["clock", ""],
+};
+
+// Uploads go on while other views are shown: these tell how they end.
+whenUploadEnds((upload) => {
+  if (path.peek() === "/datasets") return;
+  const show = { label: "Show", run: () => navigate(linkTo("/datasets")) };
+  if (upload.state.peek() === "done") {
+    const id = upload.datasetId.peek();
+    showMessage(`${upload.name} was uploaded.`, {
+      tone: "good",
+      action: { label: "Show", run: () => navigate(linkTo(`/datasets/${id}`)) },
+    });
+  } else showMessage(`The upload of ${upload.name} has failed.`, { tone: "bad", action: show });
+});
 
 export function uploadList() {
   const abort = new AbortController();
@@ -59,7 +81,7 @@ function uploadRow(upload) {
   const isFailed = () => state.value === "failed";
   return h(
     "li.upload",
-    icon("dataset"),
+    () => icon(ICONS[state.value]?.[0] ?? "upload", ICONS[state.value]?.[1]),
     h(
       "div.upload-text",
       h("p.upload-name", h("strong.break", upload.name), " ", h("span.faint.nowrap", formatBytes(upload.size))),
@@ -154,7 +176,7 @@ function unfinishedRow(upload) {
   const field = h("input", { type: "file", hidden: true, onchange: () => resume(upload.peek(), field) });
   return h(
     "li.upload",
-    icon("warning"),
+    icon("warning", "warning"),
     h(
       "div.upload-text",
       h(
