@@ -1,12 +1,12 @@
 /** Shows the files on their way, and the uploads that were interrupted. */
 
-import { each, h, icon } from "../../dom.js";
+import { each, fill, h, icon } from "../../dom.js";
 import { formatBytes, formatDuration, formatPercent } from "../../format.js";
 import { progressBar, relativeTime } from "../../parts/basic.js";
 import { confirmAction, showMessage } from "../../parts/overlay.js";
 import { countStoredBytes, isSameFile } from "../../pure/upload_plan.js";
 import { may } from "../../session.js";
-import { computed, onEnd, signal } from "../../signals.js";
+import { computed, effect, onEnd, signal } from "../../signals.js";
 import {
   addFiles,
   cancelUnfinished,
@@ -92,7 +92,7 @@ function uploadRow(upload) {
           ? null
           : progressBar(() => (upload.size ? upload.sent.value / upload.size : 0), `Upload of ${upload.name}`),
     ),
-    h("div.actions", () => uploadActions(upload)),
+    uploadActions(upload),
   );
 }
 
@@ -123,31 +123,58 @@ function numbers(upload) {
     .filter(Boolean).join(" · ");
 }
 
-/** @param {Upload} upload */
+/**
+ * The buttons change with the state; the focus stays on the same one, or on the first.
+ * @param {Upload} upload
+ */
 function uploadActions(upload) {
-  const state = upload.state.value;
-  const button = (/** @type {string} */ name, /** @type {string} */ label, /** @type {() => void} */ run) =>
-    h("button.ghost.icon-only", {
-      type: "button",
-      title: label,
-      "aria-label": `${label}: ${upload.name}`,
-      onclick: run,
-    }, icon(name));
+  const place = h("div.actions");
+  effect(() => {
+    const focused = place.contains(document.activeElement) ? document.activeElement?.getAttribute("aria-label") : null;
+    fill(place, ...buttonsOf(upload, upload.state.value));
+    const buttons = [...place.querySelectorAll("button, a")];
+    if (focused) (buttons.find((each) => each.getAttribute("aria-label") === focused) ?? buttons[0])?.focus();
+  });
+  return place;
+}
+
+/**
+ * @param {Upload} upload
+ * @param {import("../../upload.js").UploadState} state
+ * @returns {Node[]}
+ */
+function buttonsOf(upload, state) {
+  const button = (
+    /** @type {string} */ name,
+    /** @type {string} */ label,
+    /** @type {() => void} */ run,
+    /** @type {Node | string | null} */ text = null,
+  ) =>
+    h(
+      `button${text ? "" : ".ghost.icon-only"}`,
+      { type: "button", title: text ? null : label, "aria-label": `${label}: ${upload.name}`, onclick: run },
+      icon(name),
+      text,
+    );
+  const dismiss = () => (dismissUpload(upload), focusHeading());
   if (state === "done") {
-    return [
-      h("a.button", { href: linkTo(`/datasets/${upload.datasetId.value}`) }, "Show"),
-      button("cross", "Dismiss", () => dismissUpload(upload)),
-    ];
+    const href = linkTo(`/datasets/${upload.datasetId.peek()}`);
+    return [h("a.button", { href, "aria-label": `Show: ${upload.name}` }, "Show"), button("cross", "Dismiss", dismiss)];
   }
-  return [
-    state === "retrying" && h("button", { type: "button", onclick: () => upload.tryNow() }, countdown(upload)),
-    state === "failed" &&
-    h("button", { type: "button", onclick: () => continueUpload(upload) }, icon("retry"), "Try again"),
-    state === "paused" &&
-    h("button", { type: "button", onclick: () => continueUpload(upload) }, icon("play"), "Continue"),
-    !["failed", "paused"].includes(state) && button("pause", "Pause", () => pauseUpload(upload)),
-    button("cross", "Cancel", () => cancel(upload)),
-  ];
+  const next = {
+    retrying: () => button("retry", "Try now", () => upload.tryNow(), countdown(upload)),
+    failed: () => button("retry", "Try again", () => continueUpload(upload), "Try again"),
+    paused: () => button("play", "Continue", () => continueUpload(upload), "Continue"),
+  };
+  const isStopped = state === "failed" || state === "paused";
+  const first = state in next ? next[/** @type {keyof typeof next} */ (state)]() : null;
+  const pause = isStopped ? null : button("pause", "Pause", () => pauseUpload(upload));
+  const nodes = [first, pause, button("cross", "Cancel", () => cancel(upload))];
+  return nodes.filter((each) => each !== null);
+}
+
+function focusHeading() {
+  document.getElementById("view-heading")?.focus({ preventScroll: true });
 }
 
 /** @param {Upload} upload */
@@ -167,6 +194,7 @@ async function cancel(upload) {
   const text = `${formatBytes(upload.sent.peek())} of ${upload.name} are stored. They are deleted.`;
   if (isWorthAsking && !await confirmAction({ title, text, action: "Cancel upload", isDangerous: true })) return;
   await tell(() => cancelUpload(upload));
+  focusHeading();
 }
 
 /** @param {import("../../signals.js").Signal<UploadOut>} upload */
