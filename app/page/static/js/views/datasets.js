@@ -139,7 +139,11 @@ function row(dataset) {
     "tr",
     h(
       "td.dataset-name",
-      h("a.main-link.break", { href: linkTo(`/datasets/${dataset.peek().id}`) }, () => dataset.value.filename),
+      h(
+        "a.main-link.break",
+        { href: linkTo(`/datasets/${dataset.peek().id}`), title: dataset.peek().filename },
+        () => dataset.value.filename,
+      ),
       h(
         "span.narrow-only.faint",
         short,
