@@ -190,13 +190,18 @@ class Client(KeyCalls, ModelCalls, ProjectCalls, WebhookCalls):
         metadata: Mapping[str, str] = {},
         created_after: datetime | None = None,
         created_before: datetime | None = None,
+        created_by: str | None = None,
+        name: str | None = None,
     ) -> Iterator[Job]:
-        """List jobs, newest first. Every pair of `metadata` must match."""
+        """List jobs, newest first. Every pair of `metadata` must match. `created_by` is the id of an API key; `name` is
+        a part of a job's name, or the beginning of its id."""
         params: dict[str, Any] = {
             "state": state,
             "model": model,
             "created_after": created_after and created_after.astimezone().isoformat(),
             "created_before": created_before and created_before.astimezone().isoformat(),
+            "created_by": created_by,
+            "name": name,
         }
         params |= {f"metadata[{key}]": value for key, value in metadata.items()}
         return map(Job.read, self._transport.iterate_pages("jobs", params=params))

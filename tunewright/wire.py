@@ -115,7 +115,8 @@ class Job(Answer):
     of an earlier job from which a retry continues.
 
     `queue_position` counts from 1, over the jobs of all projects. `spec` is the request with its defaults filled in; it
-    creates the same job again. `resolved` has the settings of each attempt, oldest first."""
+    creates the same job again. `resolved` has the settings of each attempt, oldest first. `created_by` is the API key
+    that created the job, with `key_id` and `key_name`."""
 
     id: str
     name: str | None
@@ -141,6 +142,7 @@ class Job(Answer):
     inexact_resumes: list[dict[str, Any]]
     resume_from: str | None
     retry_of: str | None
+    created_by: dict[str, str] | None
     waiting_for: str | None
     queue_position: int | None
 
@@ -342,7 +344,7 @@ class Delivery(Answer):
 @dataclass(frozen=True)
 class Worker(Answer):
     """Represents a worker. `device` is cuda or cpu, and `memory_gb` is its memory. `queues` contains training, light or
-    both. `integrations` lists the supported trackers.
+    both. `integrations` lists the supported trackers. `job_id` is the job that it runs, if it is one of your project.
 
     For a given job, `can_take_job` is True if the worker could take it now; otherwise each of `reasons` has a `code`
     and a `message`."""
@@ -361,6 +363,7 @@ class Worker(Answer):
     draining: bool
     disk_full: bool
     busy: bool
+    job_id: str | None
     can_take_job: bool | None
     reasons: list[dict[str, str]] | None
     started_at: datetime

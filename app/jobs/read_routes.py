@@ -61,9 +61,22 @@ async def get_filter(
     created_before: Annotated[
         Instant | None, Query(description="Only jobs created before this time (RFC 3339).")
     ] = None,
+    created_by: Annotated[
+        str | None, Query(max_length=100, description="Only jobs that the API key with this id created.")
+    ] = None,
+    name: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=200,
+            description="Only jobs whose name contains this text, in upper or lower case, or whose id begins with it.",
+        ),
+    ] = None,
     metadata: MetadataQuery = None,
 ) -> JobFilter:
-    return JobFilter(states, model, created_after, created_before, metadata_of(request))
+    return JobFilter(
+        states, model, created_after, created_before, metadata_of(request), created_by=created_by, name=name
+    )
 
 
 def metadata_of(request: Request) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import delete, exists, func, insert, literal_column, select, update
 from sqlalchemy.orm import Session
 
-from app.db.tables import Artifact, Attempt, Checkpoint, DeletedObject, Job, JobEvent
+from app.db.tables import ApiKey, Artifact, Attempt, Checkpoint, DeletedObject, Job, JobEvent
 from app.domain.artifact import ArtifactKind
 from app.domain.events.job_events import EventBody
 from app.domain.ids import is_id
@@ -23,6 +23,8 @@ class JobFilter(NamedTuple):
     created_before: datetime | None = None
     metadata: dict[str, str] = {}  # noqa: RUF012 - never written
     without_metadata: bool = False
+    created_by: str | None = None
+    name: str | None = None
 
     def given(self) -> dict[str, Any]:
         """Return the filters that were given a value."""
@@ -32,6 +34,8 @@ class JobFilter(NamedTuple):
             "created_after": self.created_after,
             "created_before": self.created_before,
             "metadata": self.metadata,
+            "created_by": self.created_by,
+            "name": self.name,
         }
         return {name: value for name, value in values.items() if value is not None and value not in ([], {})}
 
@@ -56,6 +60,8 @@ class JobRepository:
 
     def add(self, job: Job, event: EventBody) -> None:
         job.last_event_number = 1
+        name: Any = select(ApiKey.name).where(ApiKey.id == job.created_by_key).scalar_subquery()
+        job.created_by_name = name
         self.session.add(job)
         self.session.flush()
         self.session.execute(insert(JobEvent), _event_rows(job, [event], 1))

@@ -79,7 +79,7 @@ def post_job(
         filled, waits = service.validate(caller.project_id, spec)
         checked = ValidatedSpec(spec=filled, waiting_for=waits.reason)
         return Response(checked.model_dump_json(), media_type="application/json")
-    return once.answer(lambda: _created_job(session, service.submit(caller.project_id, spec)), body)
+    return once.answer(lambda: _created_job(session, service.submit(caller.project_id, spec, caller.key_id)), body)
 
 
 @router.post("/{id}/cancel", summary="Cancel a job", responses=problems(JobNotFound, JobFinished, JobAlreadyCancelling))
@@ -139,12 +139,12 @@ def retry_job(
     """
     asked, service = parsed(RetryJob, raw), JobService(session)
     from_checkpoint = asked.from_ == "last_checkpoint"
-    return once.answer(
-        lambda: _created_job(
-            session, service.retry(caller.project_id, id, asked.changes, from_checkpoint=from_checkpoint)
-        ),
-        body,
-    )
+
+    def retry() -> Created:
+        given = caller.project_id, id, asked.changes
+        return _created_job(session, service.retry(*given, from_checkpoint=from_checkpoint, key_id=caller.key_id))
+
+    return once.answer(retry, body)
 
 
 @router.delete(

@@ -43,6 +43,13 @@ class Resolved(ApiModel):
     """Decisions that have no field in the spec: `compute_dtype`, `micro_batch_tokens`, `fast_paths`."""
 
 
+class CreatedBy(ApiModel):
+    """The API key that created a job, also on behalf of a browser's session."""
+
+    key_id: str
+    key_name: str
+
+
 class JobOut(ApiModel):
     """A fine-tuning job."""
 
@@ -84,6 +91,8 @@ class JobOut(ApiModel):
     """Id of the earlier job's checkpoint from which this one continues."""
     retry_of: str | None
     """Id of the job whose spec this one repeats; null after that job is deleted."""
+    created_by: CreatedBy | None
+    """The API key that created the job; null after the key is deleted."""
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -105,6 +114,9 @@ class JobOut(ApiModel):
             else None,
             adapter_id=details.adapter_id,
             metadata=job.metadata_,
+            created_by=CreatedBy(key_id=job.created_by_key, key_name=job.created_by_name or "")
+            if job.created_by_key
+            else None,
             exact=not job.inexact_resumes,
         )
 

@@ -43,17 +43,18 @@ class JobService:
         self.jobs = JobRepository(session)
         self.transitions = JobTransitions(session)
 
-    def submit(self, project_id: str, raw: object) -> Job:
-        """Accept a JobSpec as JSON, or raise InvalidSpec with every invalid field. Job, event and wake-up are one
-        write."""
+    def submit(self, project_id: str, raw: object, key_id: str | None = None) -> Job:
+        """Accept a JobSpec as JSON from the owner of a key, or raise InvalidSpec with every invalid field. Job, event
+        and wake-up are one write."""
         check = SpecCheck(self.session, project_id)
-        return self._queue(project_id, check.check(raw), check.init_from_id)
+        return self._queue(project_id, check.check(raw), check.init_from_id, key_id)
 
     def _queue(
         self,
         project_id: str,
         spec: JobSpec,
         init_from_id: str | None,
+        key_id: str | None,
         retry_of: str | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> Job:
@@ -72,6 +73,7 @@ class JobService:
             gpu=list(spec.resources.gpu),
             labels=dict(spec.resources.labels),
             retry_of=retry_of,
+            created_by_key=key_id,
             init_from_id=init_from_id,
             resume_from=checkpoint.id if checkpoint else None,
             resume_machine=checkpoint.machine_fingerprint if checkpoint else None,
@@ -133,7 +135,13 @@ class JobService:
         return self._move(job, JobState.queued, ResumeRequested(), phase=None, **lease_values(job))
 
     def retry(
-        self, project_id: str, id: str, changes: dict[str, Any] | None = None, *, from_checkpoint: bool = False
+        self,
+        project_id: str,
+        id: str,
+        changes: dict[str, Any] | None = None,
+        *,
+        from_checkpoint: bool = False,
+        key_id: str | None = None,
     ) -> Job:
         """Create a new job from the spec of a final one, with changes, checked against the present state. Raise
         InvalidSpec with every invalid field, including each with which the job could not resume from the checkpoint."""
@@ -149,7 +157,7 @@ class JobService:
         except InvalidSpec as error:
             below = "/changes" if changes else ""
             raise InvalidSpec([each._replace(pointer=below + each.pointer) for each in error.errors]) from error
-        return self._queue(project_id, spec, check.init_from_id, id, checkpoint)
+        return self._queue(project_id, spec, check.init_from_id, key_id, id, checkpoint)
 
     def _last_checkpoint(self, job: Job) -> Checkpoint:
         """Return the checkpoint of the highest step, protected from removal until the transaction ends; for a job that

@@ -71,6 +71,16 @@ def find_shown(connection: Connection, project_id: str, id: str) -> ShownJob:
     row = rows.one_or_none() if rows else None
     if row is None:
         raise JobNotFound(id)
+    return _with_standing(row)
+
+
+def find_many_shown(connection: Connection, project_id: str, ids: Sequence[str]) -> list[ShownJob]:
+    """Return those of the jobs that exist, with their standing."""
+    rows = connection.execute(several_jobs(), {"project_id": project_id, "ids": list(ids)})
+    return [_with_standing(row) for row in rows]
+
+
+def _with_standing(row: Row[Any]) -> ShownJob:
     if row.state != JobState.queued:
         return shown(row)._replace(basis=(row.version, row.adapter_id))
     standing = Standing(row.position, row.is_inspected, row.reached_limit, read_placements(row.placements))
@@ -140,6 +150,11 @@ def one_job() -> Select[Any]:
 
 
 @cache
+def several_jobs() -> Select[Any]:
+    return from_jobs(*job_columns(), *standing_columns()).where(Job.id == func.any(bindparam("ids")))
+
+
+@cache
 def basis_of_one(queued: bool) -> tuple[str, dict[str, Any]]:
     """Return the statement as text with its constants, for psycopg: looking up a statement of this size in SQLAlchemy's
     cache takes as long as PostgreSQL takes to answer it."""
@@ -186,6 +201,11 @@ def page_of_jobs(given: frozenset[str], without_metadata: bool, *columns: Column
         "created_after": Job.created_at > bindparam("created_after"),
         "created_before": Job.created_at < bindparam("created_before"),
         "metadata": Job.metadata_.contains(bindparam("metadata", type_=JSONB())),
+        "created_by": Job.created_by_key == bindparam("created_by"),
+        "name": or_(
+            func.strpos(func.lower(Job.name), func.lower(bindparam("name"))) > 0,
+            func.starts_with(Job.id, bindparam("name")),
+        ),
         "after_id": tuple_(Job.created_at, Job.id) < tuple_(bindparam("after_at"), bindparam("after_id")),
     }
     query = from_jobs(*job_columns(), *columns).where(*(conditions[name] for name in sorted(given & conditions.keys())))

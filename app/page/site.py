@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from functools import cached_property, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -41,14 +41,13 @@ class Site:
             for path, body in files.items()
         }
 
-    def find(self, path: str) -> StaticFile | None:
-        return self._files.get(path) if path != INDEX else None
-
-    @cached_property
-    def index(self) -> StaticFile:
+        # An installation that lacks the files cannot start: it would serve nothing but errors.
+        html = self._files.pop(INDEX).body.replace(BUILD_MARK, self.build.encode())
+        self.index = StaticFile(html, MEDIA_TYPES[".html"], self.build)
         """Is the document of every view, with the addresses of this build."""
-        html = self._files[INDEX].body.replace(BUILD_MARK, self.build.encode())
-        return StaticFile(html, MEDIA_TYPES[".html"], self.build)
+
+    def find(self, path: str) -> StaticFile | None:
+        return self._files.get(path)
 
 
 def hash_files(files: Mapping[str, bytes]) -> str:
@@ -58,7 +57,7 @@ def hash_files(files: Mapping[str, bytes]) -> str:
     return found.hexdigest()
 
 
-@lru_cache(maxsize=512)
+@cache
 def encode(body: bytes, coding: str) -> bytes:
     """Compress a file as far as possible. It is done once, when a browser first asks for it."""
     return compress(body, coding, HIGHEST[coding])

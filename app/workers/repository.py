@@ -21,6 +21,8 @@ class ShownWorker(NamedTuple):
     worker: Worker
     online: bool
     busy: bool
+    job_id: str | None
+    """Is the job that it holds, if that job belongs to the project that asks."""
 
 
 class Placement(NamedTuple):
@@ -86,15 +88,18 @@ class WorkerRepository:
         unseen = Worker.seen_at < func.clock_timestamp() - timedelta(seconds=seconds)
         return self.session.scalars(delete(Worker).where(unseen).returning(Worker.id)).all()
 
-    def all(self) -> Sequence[ShownWorker]:
-        """Return all workers, online ones first, ordered by id. What they hold is shown only as busy or not."""
+    def all(self, project_id: str) -> Sequence[ShownWorker]:
+        """Return all workers, online ones first, ordered by id. What they hold of other projects is shown only as busy
+        or not."""
+        held = Job.worker_id == Worker.id, Job.lease_until.is_not(None)
+        own = select(func.max(Job.id)).where(*held, Job.project_id == project_id).scalar_subquery()
         busy = or_(
-            exists().where(Job.worker_id == Worker.id, Job.lease_until.is_not(None)),
+            exists().where(*held),
             exists().where(Dataset.worker_id == Worker.id, Dataset.inspecting_until.is_not(None)),
             exists().where(Upload.worker_id == Worker.id, Upload.joining_until.is_not(None)),
             exists().where(DatasetCheck.worker_id == Worker.id, DatasetCheck.leased_until.is_not(None)),
         )
-        query = select(Worker, is_online(), busy).order_by(is_online().desc(), Worker.id).limit(MOST_SHOWN)
+        query = select(Worker, is_online(), busy, own).order_by(is_online().desc(), Worker.id).limit(MOST_SHOWN)
         return [ShownWorker(*row) for row in self.session.execute(query)]
 
     def find_job(self, project_id: str, id: str) -> tuple[Job, dict[str, Sequence[str]]] | None:

@@ -23,8 +23,10 @@ def list_workers(
     """List every worker seen within a day, with its device, its labels and whether it is online, draining, busy or out
     of disk space. With `job`, also show whether each could claim that job now, and why not.
 
-    Workers serve all projects, so every key sees all of them, but not which jobs they run.
+    Workers serve all projects, so every key sees all of them, but `job_id` only if the job belongs to its project.
     """
     service = WorkerService(session)
     reasons = service.explain(caller.project_id, job) if job is not None else {}
-    return WorkerList(items=[WorkerOut.of(shown, reasons.get(shown.worker.id)) for shown in service.all()])
+    return WorkerList(
+        items=[WorkerOut.of(shown, reasons.get(shown.worker.id)) for shown in service.all(caller.project_id)]
+    )

@@ -27,6 +27,7 @@ EXAMPLE: dict[str, Any] = {
     "draining": False,
     "disk_full": False,
     "busy": True,
+    "job_id": "ftjob-5f0c1d2e3a4b5c6d7e8f9a0b",
     "can_take_job": None,
     "reasons": None,
     "started_at": "2026-01-05T10:12:13.141593Z",
@@ -84,6 +85,8 @@ class WorkerOut(BaseModel):
     """Whether it has too little disk space: it claims no new work until there is more."""
     busy: bool
     """Whether it holds a job, or a dataset that it inspects or assembles, of any project."""
+    job_id: str | None
+    """The job that it holds; null if it holds none, or one of another project."""
     can_take_job: bool | None
     """Whether it could claim the given job now; null if no job was given."""
     reasons: list[ReasonOut] | None
@@ -98,6 +101,7 @@ class WorkerOut(BaseModel):
             shown.worker,
             online=shown.online,
             busy=shown.busy,
+            job_id=shown.job_id,
             can_take_job=None if reasons is None else not reasons,
             reasons=None if reasons is None else [ReasonOut(**reason._asdict()) for reason in reasons],
         )

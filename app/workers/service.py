@@ -56,8 +56,8 @@ class WorkerService:
         """Remove the workers that have been silent for a day, and return their ids."""
         return self.workers.remove_unseen(UNSEEN_SECONDS)
 
-    def all(self) -> Sequence[ShownWorker]:
-        return self.workers.all()
+    def all(self, project_id: str) -> Sequence[ShownWorker]:
+        return self.workers.all(project_id)
 
     def explain(self, project_id: str, job_id: str) -> Mapping[str, Sequence[Reason]]:
         """Return, by worker id, why each worker cannot claim the job now; raise JobNotFound if the project has no such
@@ -67,7 +67,7 @@ class WorkerService:
             raise JobNotFound(job_id)
         found_placements = find_placements(self.session.connection(), project_id, job_id)
         placements = {each.worker_id: each for each in found_placements}
-        shown = {each.worker.id: each for each in self.all()}
+        shown = {each.worker.id: each for each in self.all(project_id)}
         return {id: explain(found[0], shown[id], placements[id]) for id in shown.keys() & placements.keys()}
 
     def integrations(self) -> set[str] | None:

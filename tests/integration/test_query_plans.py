@@ -56,6 +56,8 @@ COLUMN_SQL: dict[str, dict[str, str]] = {
         "spec": f"'{SPEC}'",
         "metadata": """jsonb_build_object('team', 'team-' || i % 1000)""",
         "finished_at": ENDED,
+        "created_by_key": "'key-' || lpad(to_hex(i % 100), 24, '0')",
+        "name": "'tuned-' || i",
     },
     "datasets": {"id": f"'file-' || {NUMBER}", "state": "CASE WHEN i <= 20 THEN 'inspecting' ELSE 'ready' END"},
     "adapters": {
@@ -101,10 +103,11 @@ WEBHOOK = """
 INSERT INTO webhooks (id, project_id, url, events, enabled, secret)
 VALUES (:id, 'proj-1', 'https://example.com', '{}', true, '')
 """
-JOB, DATASET = "ftjob-" + "5".zfill(24), "file-" + "64".zfill(24)
+JOB, DATASET, KEY = "ftjob-" + "5".zfill(24), "file-" + "64".zfill(24), "key-" + "7".zfill(24)
 LISTS = (
     "/jobs", "/jobs?state=failed", "/jobs?state=queued&state=running", "/jobs?model=rare",
-    "/jobs?metadata[team]=team-7", "/jobs?created_after=2026-01-01T00:00:00Z", f"/jobs/{JOB}", f"/jobs/{JOB}/events",
+    "/jobs?metadata[team]=team-7", f"/jobs?created_by={KEY}", "/jobs?name=rare", "/jobs?name=ftjob-00",
+    "/jobs?created_after=2026-01-01T00:00:00Z", f"/jobs/{JOB}", f"/jobs/{JOB}/events",
     f"/jobs/{JOB}/checkpoints", f"/jobs/{JOB}/artifacts", f"/jobs/{JOB}/metrics", "/datasets",
     "/datasets?state=inspecting", f"/datasets/{DATASET}", "/adapters", "/adapters?base_model=tiny", "/uploads",
     "/webhooks", f"/webhooks/{HOOK}/deliveries", "/workers", f"/workers?job={JOB}", "/queues", "/models",

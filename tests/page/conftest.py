@@ -148,25 +148,14 @@ def page(context: "BrowserContext") -> "Page":
 
 
 @pytest.fixture
-def sign_in(context: "BrowserContext", stack: PageStack) -> Callable[[str], None]:
-    """Return a function that signs the context in with a key."""
-
-    def sign_in(key: str) -> None:
-        answer = context.request.post("/session", data={"key": key}, headers={"Origin": stack.place.url})
-        assert answer.status == 201, answer.text()
-
-    return sign_in
-
-
-@pytest.fixture
-def signed_in(page: "Page", stack: PageStack, demo: Demo, sign_in: Callable[[str], None]) -> "Page":
+def signed_in(context: "BrowserContext", page: "Page", stack: PageStack, demo: Demo) -> "Page":
     """Open a page that is signed in to the project with the demonstration's data."""
-    sign_in(stack.place.key)
+    stack.sign_in(context)
     return page
 
 
 @pytest.fixture
-def signed_in_empty(page: "Page", empty_project_key: str, sign_in: Callable[[str], None]) -> "Page":
+def signed_in_empty(context: "BrowserContext", page: "Page", stack: PageStack, empty_project_key: str) -> "Page":
     """Open a page that is signed in to a project without any data."""
-    sign_in(empty_project_key)
+    stack.sign_in(context, empty_project_key)
     return page

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import environ
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from app.db.migrate import migrate
 from app.db.session import Sessions, connect, open_sessions, transaction
@@ -21,6 +21,9 @@ from app.local.postgres import embedded_postgres
 from app.local.redis import embedded_redis
 from app.local.stack import readiness
 from app.projects.lookup import find_or_create_project
+
+if TYPE_CHECKING:
+    from playwright.sync_api import BrowserContext
 
 ROOT = Path(__file__).parents[2]
 READY_SECONDS = 90.0
@@ -62,6 +65,13 @@ class PageStack:
         child = self.children[name] = Child(spec, self.folder / "logs")
         child.start()
         return child
+
+    def sign_in(self, context: "BrowserContext", key: str | None = None) -> None:
+        """Sign a browser's context in with a key, or with that of the project `default`."""
+        headers = {"Origin": self.place.url}
+        answer = context.request.post("/session", data={"key": key or self.place.key}, headers=headers)
+        if answer.status != 201:
+            raise RuntimeError(answer.text())
 
     def start_worker(self, queue: str) -> Child:
         options = ["--pool", "solo", "--concurrency", "1", "--queues", queue, "--hostname", f"{queue}@%h"]

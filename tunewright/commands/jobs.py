@@ -79,12 +79,19 @@ def list_jobs(
     state: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
     model: Annotated[str | None, typer.Option(help="Only jobs with this base model.")] = None,
     metadata: Metadata = None,
+    name: Annotated[
+        str | None, typer.Option(help="Only jobs whose name contains this text, or whose id begins with it.")
+    ] = None,
+    created_by: Annotated[
+        str | None, typer.Option(metavar="KEY_ID", help="Only jobs that this API key created.")
+    ] = None,
     limit: Limit = 20,
     as_json: AsJson = False,
 ) -> None:
     """List jobs, newest first."""
     with Client() as client:
-        jobs = list(islice(client.list_jobs(state, model, read_pairs(metadata or ())), limit))
+        found = client.list_jobs(state, model, read_pairs(metadata or ()), created_by=created_by, name=name)
+        jobs = list(islice(found, limit))
     if as_json:
         return print_json([job.raw for job in jobs])
     columns = {
@@ -95,6 +102,7 @@ def list_jobs(
         "base model": lambda j: j.base_model,
         "method": lambda j: j.method,
         "created": lambda j: format_time(j.created_at),
+        "created by": format_creator,
     }
     print_table(jobs, columns)
 
@@ -271,6 +279,11 @@ def format_resolved(job: Job) -> str:
     return ", ".join(f"{key} {value}" for key, value in named.items() if not isinstance(value, list))
 
 
+def format_creator(job: Job) -> str:
+    """Format the name of the API key that created the job."""
+    return job.created_by["key_name"] if job.created_by else ""
+
+
 def format_inexact_resumes(job: Job) -> str | None:
     """Format the steps of inexact resumes, and what differed."""
     resumes = [f"step {each['step']} ({', '.join(each['differs'])})" for each in job.inexact_resumes]
@@ -286,6 +299,7 @@ def describe_job(job: Job) -> dict[str, object]:
         "phase": job.phase,
         "waiting for": job.waiting_for,
         "retry of": job.retry_of,
+        "created by": format_creator(job),
         "inexact resumes": format_inexact_resumes(job),
         "failure": f"{job.failure['reason']}: {job.failure['message']}" if job.failure else None,
         "progress": f"{job.progress:.0%}, step {job.step} of {job.total_steps or '?'}, attempt {job.attempt}",

@@ -26,6 +26,7 @@ def list_workers(
     columns = {
         "id": lambda w: w.id,
         "state": format_state,
+        "job": lambda w: w.job_id or "",
         "queues": lambda w: ", ".join(w.queues),
         "device": format_device,
         "memory": format_memory,

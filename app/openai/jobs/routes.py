@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.datasets.service import DatasetService
 from app.db.tables import Job
+from app.domain.caller import Caller
 from app.domain.cursor import Cursor
 from app.domain.jobs.spec import LEARNING_RATES, JobSpec
 from app.errors import (
@@ -82,7 +83,7 @@ def create_fine_tuning_job(
     found = find_created(session, caller.project_id, sha256, retries, time.monotonic() - arrived_at)
     if found is not None:
         return _find_shown_job(session, caller.project_id, found)
-    job = _submit_job(session, caller.project_id, _parse_body(raw))
+    job = _submit_job(session, caller, _parse_body(raw))
     keep_created(session, caller.project_id, sha256, job.id, sent_again=retries > 0)
     return _find_shown_job(session, caller.project_id, job.id)
 
@@ -178,13 +179,13 @@ def _parse_body(raw: object) -> CreateJob:
         raise InvalidSpec(remove_duplicates(field_errors(error, CreateJob, {"tunewright": JobSpec}))) from error
 
 
-def _submit_job(session: Session, project_id: str, body: CreateJob) -> Job:
-    dataset = DatasetService(session).find(project_id, body.training_file)
+def _submit_job(session: Session, caller: Caller, body: CreateJob) -> Job:
+    dataset = DatasetService(session).find(caller.project_id, body.training_file)
     spec, errors = spec_of(body, dataset.size if dataset else 0, secrets.randbelow(2**31), _base_rate(body))
     if errors:
         raise InvalidSpec(errors)
     try:
-        return JobService(session).submit(project_id, spec)
+        return JobService(session).submit(caller.project_id, spec, caller.key_id)
     except InvalidSpec as error:
         raise InvalidSpec(remove_duplicates(locate_in_body(list(error.errors), body))) from error
 

@@ -67,6 +67,19 @@ def test_a_valid_spec_is_returned_filled_in_and_nothing_is_created(
     assert count_rows() == dict.fromkeys(NOTHING, 1)
 
 
+def test_a_check_ignores_an_idempotency_key_that_was_used_for_another_body(
+    api: TestClient, make_spec: Spec, count_rows: Callable[[], dict[str, int]]
+) -> None:
+    headers, first = {"Idempotency-Key": "one"}, make_spec()
+    posted = api.post("/jobs", json=first, headers=headers)
+    before = count_rows()
+    assert api.post("/jobs", json=make_spec(name="other"), headers=headers).json()["code"] == "idempotency_key_reused"
+    for spec, status in ((make_spec(name="other"), 200), (first, 200), (make_spec(lr=1), 422)):
+        assert api.post("/jobs?validate_only=true", json=spec, headers=headers).status_code == status
+    assert count_rows() == before
+    assert api.post("/jobs", json=first, headers=headers).json() == posted.json()
+
+
 def test_an_invalid_spec_is_refused_as_a_post_refuses_it(
     api: TestClient, make_spec: Spec, count_rows: Callable[[], dict[str, int]]
 ) -> None:

@@ -74,6 +74,27 @@ def test_a_worker_that_holds_a_job_is_busy_and_its_job_is_not_shown(
     assert stranger not in answer.text
 
 
+def test_a_worker_shows_its_job_to_the_jobs_project(
+    api: TestClient, sessions: Sessions, project_id: str, as_project: Callable[[str], dict[str, str]]
+) -> None:
+    register(sessions, BIG, SMALL)
+    with transaction(sessions) as session:
+        session.add(queued_job(project_id))
+        session.flush()
+        job = QueueService(session).claim(BIG, 60)
+    assert job is not None
+
+    def shown(**headers: str) -> dict[str, tuple[bool, str | None]]:
+        items = api.get("/workers", headers=headers).json()["items"]
+        return {each["id"]: (each["busy"], each["job_id"]) for each in items}
+
+    assert shown() == {"gpu-1-17": (True, job.id), "cpu-1-18": (False, None)}
+    assert shown(**as_project("other")) == {"gpu-1-17": (True, None), "cpu-1-18": (False, None)}
+    with transaction(sessions) as session:
+        session.execute(update(Job).values(state="succeeded", lease_until=None, worker_id=None))
+    assert shown()["gpu-1-17"] == (False, None)
+
+
 def test_a_light_worker_is_busy_while_it_inspects_a_dataset_or_joins_an_upload(
     api: TestClient, sessions: Sessions, settings: Settings
 ) -> None:

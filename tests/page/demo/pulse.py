@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from redis import Redis
-from sqlalchemy import update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from app import live_metrics
 from app.db.session import Sessions, transaction
-from app.db.tables import Job, Worker
+from app.db.tables import Job, MetricValue, Worker
 from app.domain.events.job_events import CheckpointSaved, Evaluated, EventBody
 from app.domain.jobs.state import JobState
 from app.domain.metric import MetricPoint
@@ -66,11 +66,17 @@ class Pulse:
     def __init__(self, sessions: Sessions, redis_url: str, project_id: str, jobs: dict[str, str]) -> None:
         self._sessions, self._project_id = sessions, project_id
         self._redis: Redis = live_metrics.connect(redis_url)
-        self.jobs = [
-            LiveJob(story, jobs[story.name], story.legs[-1].last, 2 * story.legs[-1].last)
-            for story in STORIES
-            if story.state == JobState.running
-        ]
+        self.jobs = [self.follow(jobs[story.name]) for story in STORIES if story.state == JobState.running]
+
+    def follow(self, job_id: str) -> LiveJob:
+        """Return a job of the demonstration, or a copy of one, at its present step."""
+        with transaction(self._sessions) as session:
+            row = JobRepository(session).get(self._project_id, job_id)
+            [story] = [story for story in STORIES if (row.name or "").startswith(story.name)]
+            count = select(func.max(MetricValue.number)).where(
+                MetricValue.job_id == job_id, MetricValue.attempt == row.attempt
+            )
+            return LiveJob(story, job_id, row.step, session.scalars(count).one() or 0)
 
     def beat(self, now: datetime) -> None:
         """Send the workers' heartbeats."""

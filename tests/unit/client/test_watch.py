@@ -122,7 +122,7 @@ class Job:
     def show(self, request: Any) -> None:
         state, self.events, self.curve = next(self.looks)
         job = dict.fromkeys(
-            ["name", "phase", "total_steps", "estimated_finish_at", "failure", "adapter_id", "retry_of"]
+            ["name", "phase", "total_steps", "estimated_finish_at", "failure", "adapter_id", "retry_of", "created_by"]
         )
         job |= {"started_at": AT, "finished_at": None, "created_at": AT, "waiting_for": None, "attempt": 1}
         job |= {"id": "j", "state": state, "progress": 0.5, "step": 1, "last_metrics": {}, "base_model": "m"}

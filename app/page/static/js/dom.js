@@ -1,6 +1,6 @@
 /** Creates elements from plain calls: text is always text, never markup. */
 
-import { effect, onEnd, scope, signal } from "./signals.js";
+import { computed, effect, onEnd, scope, signal, untracked } from "./signals.js";
 
 /**
  * @typedef {string | number | Node | null | undefined | false} Plain
@@ -90,6 +90,17 @@ export function each(items, keyOf, render) {
     for (const row of rows.values()) row.end();
   });
   return fragment;
+}
+
+/**
+ * Show something while a condition holds. It is created again only when the condition changes, so that focus stays.
+ * @param {() => unknown} condition
+ * @param {() => Child} render
+ * @returns {() => Child} a child for `h`
+ */
+export function when(condition, render) {
+  const isShown = computed(() => Boolean(condition()));
+  return () => isShown.value && untracked(render);
 }
 
 /**

@@ -29,7 +29,7 @@ export const DARK_COLORS = Object.freeze([
   "#17dea9",
   "#da4b77",
   "#dec61b",
-  "#8d52b4",
+  "#9c5fc6",
   "#d8eafe",
   "#40add1",
 ]);

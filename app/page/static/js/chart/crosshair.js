@@ -45,7 +45,7 @@ export class Crosshair {
  * @param {number} px
  */
 export function snapToPoint({ x: scale }, series, px) {
-  const target = scale.value(px);
+  const target = Math.max(scale.min, Math.min(scale.max, scale.value(px)));
   /** @type {number | null} */
   let best = null;
   for (const each of series) {

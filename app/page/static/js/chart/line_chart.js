@@ -5,7 +5,7 @@
  *     const chart = document.createElement("line-chart");
  *     chart.label = "Training loss";
  *     chart.data = { series: [{ id: "loss", label: "loss", color: 0, dash: 0, x, y }], marks: [] };
- *     chart.appendPoint("loss", 120, 1.25);         // live: one redraw a frame, no copy
+ *     chart.appendPoint("loss", 120, 1.25);    // live: one redraw a frame, no copy
  *
  * Attributes, each also a property (camel case):
  *
@@ -38,7 +38,7 @@
  * | `series-toggle` | { id, hidden, hiddenSeries } |
  * | `series-highlight` | { id }, null when it ends |
  *
- * Height: the CSS variable `--chart-height` (220px). Several charts: see {@link ChartGroup} in group.js.
+ * Height: the CSS variable `--chart-height`, by default 220px. Several charts: see {@link ChartGroup} in group.js.
  *
  * @module
  */
@@ -80,6 +80,8 @@ export class LineChart extends ChartAttributes {
     element: this,
     redraw: () => this.#redraw(),
     schedule: () => this.#renderer.schedule(),
+    isWhole: () => this.xKind !== "time",
+    speakZoom: () => setText(this.#live, this.#describeZoom()),
     speak: () => setText(this.#live, this.#renderer.speak()),
     emit: (type, detail) => this.dispatchEvent(new CustomEvent(type, { detail, bubbles: true, composed: true })),
     hide: (ids) => this.hiddenSeries = ids,
@@ -88,6 +90,7 @@ export class LineChart extends ChartAttributes {
   #renderer = new Renderer(this, this.#state, this.#legend);
   #table = new DataTable(() => this.#readTable());
   #tools = makeElement("div", "lc-tools");
+  #zoomOut = this.#makeTool("Zoom out", () => this.zoomOut());
   #live = makeElement("output", "lc-hidden");
   #tableTimer = 0;
   /** @type {AbortController | null} */
@@ -143,10 +146,7 @@ export class LineChart extends ChartAttributes {
     canvas.addEventListener("blur", () => this.#controls.blur());
     this.#live.setAttribute("aria-live", "polite");
     this.#tools.hidden = true;
-    this.#tools.append(
-      this.#makeTool("Zoom out", () => this.zoomOut()),
-      this.#makeTool("Reset zoom", () => this.resetZoom()),
-    );
+    this.#tools.append(this.#zoomOut, this.#makeTool("Reset zoom", () => this.resetZoom()));
     plot.append(this.#tools);
     this.append(this.#legend.element, plot, this.#table.element, this.#live, tooltip.element);
     this.#nameParts();
@@ -173,6 +173,7 @@ export class LineChart extends ChartAttributes {
 
   #redraw() {
     this.#tools.hidden = this.zoom === null;
+    this.#zoomOut.hidden = this.#state.zoom.steps.length < 2;
     this.#renderer.redraw();
     if (!this.#table.element.open || this.#tableTimer !== 0) return;
     this.#tableTimer = setTimeout(() => {
@@ -276,6 +277,11 @@ export class LineChart extends ChartAttributes {
   /** Return the CSV of the values in view: all rows, raw and smoothed, with the ranges of buckets. */
   formatCsv() {
     return formatCsv(nameX(this.xKind), this.#collectColumns(true));
+  }
+
+  #describeZoom() {
+    const { zoom } = this;
+    return zoom ? `${nameX(this.xKind)} ${formatX(zoom.from, this.xKind)} to ${formatX(zoom.to, this.xKind)}.` : "All.";
   }
 
   /** @param {boolean} withBands */

@@ -115,9 +115,9 @@ export function findLogTicks(range, count) {
   if (!(decades > 0)) return { major: [range.min], minor: [] };
   if (decades < 0.7) return findLinearTicks(range, count);
   const all = listDigits(range, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
-  const choices = [[1, 2, 3, 5, 7], [1, 2, 5], [1, 3], [1]].map((digits) => listDigits(range, digits));
-  const major = choices.find((values) => values.length <= count + 1) ?? thinDecades(choices[3], count);
-  if (major.length < 2) return { major: choices[1], minor: all };
+  const choices = [[1, 2, 5], [1, 3], [1]].map((digits) => listDigits(range, digits));
+  const major = choices.find((values) => values.length <= count + 1) ?? thinDecades(choices[2], count);
+  if (major.length < 2) return { major: choices[0], minor: all };
   return { major, minor: decades > 8 ? [] : all.filter((value) => !major.includes(value)) };
 }
 

@@ -19,6 +19,7 @@ import { Smoother } from "./smoothing.js";
  * @property {Float64Array} [low] the lowest value of each bucket
  * @property {Float64Array} [high] the highest value of each bucket
  * @property {readonly number[]} [breaks] indexes at which a new attempt begins
+ * @property {number} [width] of the line in pixels, if it is to stand out
  */
 
 /** @typedef {{ start: number, end: number }} Segment the points of one attempt, `end` exclusive */
@@ -53,6 +54,7 @@ export class Series {
     this.color = data.color & 7;
     this.dash = data.dash & 7;
     this.kind = data.kind ?? "line";
+    this.width = data.width ?? null;
     this.source = data;
     this.columns = this.#makeColumns(data);
     /** @type {number[]} */

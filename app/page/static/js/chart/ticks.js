@@ -112,7 +112,7 @@ export function formatValue(value) {
 export function formatDuration(seconds) {
   const sign = seconds < 0 ? "-" : "";
   const size = Math.abs(seconds);
-  if (size < 60) return sign + trimZeros(size.toFixed(size < 10 ? 1 : 0)) + " s";
+  if (size < 59.5) return sign + trimZeros(size.toFixed(size < 10 ? 1 : 0)) + " s";
   const whole = Math.round(size);
   if (whole < 3600) return sign + joinUnits(Math.floor(whole / 60), "min", whole % 60, "s");
   const minutes = Math.round(size / 60);

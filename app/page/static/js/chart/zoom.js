@@ -57,6 +57,15 @@ export class ZoomState {
     return this.settle();
   }
 
+  /**
+   * Move both ends to whole numbers, if that changes the range by little.
+   * @param {boolean} isWhole whether positions are whole numbers
+   */
+  round(isWhole) {
+    if (!isWhole || !this.current || this.current.to - this.current.from < 20) return;
+    this.current = { from: Math.round(this.current.from), to: Math.round(this.current.to) };
+  }
+
   /** Go one step back; return whether there was one. */
   goBack() {
     if (!this.current) return false;

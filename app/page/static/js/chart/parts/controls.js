@@ -15,6 +15,8 @@ import { clampZoom, panBy, zoomAround } from "../view.js";
  * @property {Element} element
  * @property {() => void} redraw draws all at the next frame
  * @property {() => void} schedule draws the crosshair at the next frame
+ * @property {() => boolean} isWhole whether positions are whole numbers
+ * @property {() => void} speakZoom tells the range in view
  * @property {(ids: string[]) => void} hide hides exactly these series
  * @property {() => void} speak tells the values at the crosshair
  * @property {(type: string, detail: object) => void} emit
@@ -74,6 +76,7 @@ export class Controls {
 
   /** @param {"zoom" | "zoom-move"} type */
   #emitZoom(type) {
+    if (type === "zoom") this.state.zoom.round(this.host.isWhole());
     const zoom = this.state.zoom.current;
     this.host.redraw();
     this.host.emit(type, { from: zoom?.from ?? null, to: zoom?.to ?? null });
@@ -94,6 +97,15 @@ export class Controls {
     const { x, full } = this.state.view;
     const zoom = clampZoom({ from: x.value(Math.max(from, x.from)), to: x.value(Math.min(to, x.to)) }, full);
     if (zoom && this.state.zoom.goTo(zoom)) this.#emitZoom("zoom");
+  }
+
+  /** @param {string} key */
+  #pressZoomKey(key) {
+    if (key === "+" || key === "=") this.#zoomByKey(0.5);
+    else if (key === "-" || key === "_") this.#zoomByKey(2);
+    else if (key === "Backspace") this.zoomOut();
+    else this.reset();
+    this.host.speakZoom();
   }
 
   /** @param {number} factor */
@@ -161,12 +173,9 @@ export class Controls {
     else if (key === "ArrowRight") this.#stepCrosshair(size);
     else if (key === "Home") this.#stepCrosshair(-Infinity);
     else if (key === "End") this.#stepCrosshair(Infinity);
-    else if (key === "+" || key === "=") this.#zoomByKey(0.5);
-    else if (key === "-" || key === "_") this.#zoomByKey(2);
-    else if (key === "Backspace") this.zoomOut();
-    else if (key === "0") this.reset();
-    else if (key === "Escape" && this.state.zoom.current) this.reset();
-    else if (key === "Escape" && this.state.crosshair.x !== null) this.#moveCrosshair(null, "keys");
+    else if ("+=-_0".includes(key) || key === "Backspace" || (key === "Escape" && this.state.zoom.current)) {
+      this.#pressZoomKey(key);
+    } else if (key === "Escape" && this.state.crosshair.x !== null) this.#moveCrosshair(null, "keys");
     else return false;
     return true;
   }

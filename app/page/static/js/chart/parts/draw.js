@@ -6,11 +6,11 @@
 
 /** @import { Series } from "../series.js" */
 /** @import { View } from "../view.js" */
-/** @import { Mark, MarkGroup } from "./marks.js" */
+/** @import { MarkGroup } from "./marks.js" */
 
 import { SERIES_COUNT } from "../colors.js";
 import { drawBand, drawGaps, drawSeries } from "./draw_lines.js";
-import { traceGlyph } from "./marks.js";
+import { nameMark, traceGlyph } from "./marks.js";
 
 /**
  * @typedef {object} Palette
@@ -32,13 +32,15 @@ import { traceGlyph } from "./marks.js";
  * @property {readonly Series[]} series those that are shown, the highlighted one last
  * @property {string | null} highlight
  * @property {number} weight of the smoothing
- * @property {readonly Mark[]} marks
- * @property {readonly MarkGroup[]} groups marks that share a glyph
+ * @property {readonly MarkGroup[]} marks those that share a glyph are one group
  * @property {string} xName
  * @property {string} unit
  * @property {number} width
  * @property {number} height
  */
+
+/** The most marks with a line each. */
+const MAX_LINES = 16;
 
 /** @typedef {{ px: number, py: number, color: number }} Dot */
 /** @typedef {{ x: number | null, isPinned: boolean, dots: Dot[], selection: [number, number] | null }} Pointer */
@@ -100,6 +102,7 @@ export function drawScene(context, scene) {
   for (const series of scene.series) drawGaps(context, scene, series);
   context.restore();
   drawMarks(context, scene);
+  nameMarks(context, scene);
 }
 
 /**
@@ -116,6 +119,7 @@ function drawGrid(context, { view, palette, xName, unit, width }) {
   context.globalAlpha = 1;
   context.fillStyle = palette.axis;
   fillRow(context, box.bottom, box, Math.max(hairline, 0.75));
+  if (!view.hasValues) return;
   for (const { px } of view.xLabels) context.fillRect(snap(px, hairline), box.bottom, hairline, 4);
   context.font = palette.font;
   context.fillStyle = palette.text;
@@ -153,19 +157,19 @@ function fillRow(context, py, box, size) {
 }
 
 /**
+ * Draw a thin line for each glyph; if there are many, only for those that have a name.
  * @param {CanvasRenderingContext2D} context
  * @param {Scene} scene
  */
-function drawMarkLines(context, { view, palette, marks }) {
+function drawMarkLines(context, { view: { box }, palette, marks }) {
   context.lineWidth = 1;
   context.strokeStyle = palette.axis;
   context.setLineDash([2, 3]);
   context.beginPath();
-  for (const mark of marks) {
-    if (mark.x < view.x.min || mark.x > view.x.max) continue;
-    const px = Math.round(view.x.px(mark.x)) + 0.5;
-    context.moveTo(px, view.box.top - 4);
-    context.lineTo(px, view.box.bottom);
+  for (const { px, mark } of marks) {
+    if (marks.length > MAX_LINES && nameMark(mark) === "") continue;
+    context.moveTo(Math.round(px) + 0.5, box.top - 4);
+    context.lineTo(Math.round(px) + 0.5, box.bottom);
   }
   context.globalAlpha = 0.7;
   context.stroke();
@@ -177,9 +181,9 @@ function drawMarkLines(context, { view, palette, marks }) {
  * @param {CanvasRenderingContext2D} context
  * @param {Scene} scene
  */
-function drawMarks(context, { view, palette, groups }) {
+function drawMarks(context, { view, palette, marks }) {
   context.lineJoin = "round";
-  for (const { px, mark } of groups) {
+  for (const { px, mark } of marks) {
     context.beginPath();
     traceGlyph(context, mark.kind, px, view.box.bottom);
     context.strokeStyle = palette.surface;
@@ -187,6 +191,31 @@ function drawMarks(context, { view, palette, groups }) {
     context.stroke();
     context.fillStyle = palette.mark;
     context.fill();
+  }
+}
+
+/**
+ * Write the names of rare marks at the top of their lines, where there is room.
+ * @param {CanvasRenderingContext2D} context
+ * @param {Scene} scene
+ */
+function nameMarks(context, { view, palette, marks }) {
+  let end = -Infinity;
+  context.font = palette.font;
+  context.textAlign = "left";
+  context.textBaseline = "middle";
+  context.lineWidth = 4;
+  context.strokeStyle = palette.surface;
+  context.fillStyle = palette.text;
+  for (const { px, mark } of marks) {
+    const name = nameMark(mark);
+    if (!name) continue;
+    const width = context.measureText(name).width;
+    const left = px + 5 + width > view.box.right ? px - 5 - width : px + 5;
+    if (left < end + 8) continue;
+    context.strokeText(name, left, view.box.top + 2);
+    context.fillText(name, left, view.box.top + 2);
+    end = left + width;
   }
 }
 

@@ -109,7 +109,7 @@ export function drawSeries(context, scene, series) {
     strokeValues(context, scene, series, series.y);
   }
   context.globalAlpha = series.kind === "points" ? alpha * 0.55 : alpha;
-  context.lineWidth = series.kind === "points" ? 1 : isStrong ? 2.5 : LINE_WIDTH;
+  context.lineWidth = series.width ?? (series.kind === "points" ? 1 : isStrong ? 2.5 : LINE_WIDTH);
   context.setLineDash(dashPattern(series.dash));
   strokeValues(context, scene, series, isSmooth ? series.smooth(weight) : series.y);
   context.setLineDash([]);

@@ -52,7 +52,9 @@ export class Gestures {
     canvas.addEventListener("dblclick", () => handler.reset());
     canvas.addEventListener("keydown", (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
-      if (handler.key(event)) event.preventDefault();
+      if (!handler.key(event)) return;
+      event.preventDefault();
+      event.stopPropagation();
     });
   }
 

@@ -11,6 +11,7 @@
  * @property {string} id
  * @property {number} x
  * @property {string} label such as "Checkpoint at step 400"
+ * @property {string} [short] one or two words beside its line; else a name made from the kind
  * @property {string} kind "checkpoint", "resumed", "fallback", "best", "failed", "paused"; others are drawn as a circle
  */
 
@@ -21,12 +22,28 @@ const TARGET = 24;
 
 const RANKS = ["failed", "fallback", "resumed", "paused", "best"];
 
+/** @type {Record<string, string>} */
+const NAMES = { failed: "Failed", fallback: "Memory reduced", resumed: "Resumed", paused: "Paused", best: "Best" };
+
 /** @type {Record<string, [number, number][]>} corners of the glyphs in a box of 2 by 2 */
 const SHAPES = {
   checkpoint: [[0, -1.1], [1.1, 0], [0, 1.1], [-1.1, 0]],
   resumed: [[-0.8, -1], [1, 0], [-0.8, 1]],
   fallback: [[-0.9, -0.9], [0.9, -0.9], [0.9, 0.9], [-0.9, 0.9]],
-  paused: [[-0.9, -1], [-0.3, -1], [-0.3, 0.4], [0.3, 0.4], [0.3, -1], [0.9, -1], [0.9, 1], [-0.9, 1]],
+  paused: [
+    [-0.9, -1],
+    [-0.25, -1],
+    [-0.25, 0],
+    [0.25, 0],
+    [0.25, -1],
+    [0.9, -1],
+    [0.9, 1],
+    [0.25, 1],
+    [0.25, 0],
+    [-0.25, 0],
+    [-0.25, 1],
+    [-0.9, 1],
+  ],
   failed: [
     [-1, -0.5],
     [-0.5, -1],
@@ -46,6 +63,14 @@ const SHAPES = {
     return [Math.sin(i * Math.PI / 5) * radius, -Math.cos(i * Math.PI / 5) * radius];
   }),
 };
+
+/**
+ * Return the words beside a mark's line, or "" if it has none.
+ * @param {Mark} mark
+ */
+export function nameMark({ kind, short }) {
+  return short ?? NAMES[kind] ?? "";
+}
 
 /**
  * Add the shape of a mark to the path.

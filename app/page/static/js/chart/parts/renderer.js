@@ -126,12 +126,11 @@ export class Renderer {
     });
     const highlight = this.#findHighlight();
     const hasPoints = state.series.some(({ length }) => length > 0);
-    const marks = hasPoints ? state.marks : [];
-    const groups = groupMarks(marks, view);
+    const marks = groupMarks(hasPoints ? state.marks : [], view);
     const series = shown.sort((a, b) => Number(a.id === highlight) - Number(b.id === highlight));
     const [weight, unit, xName] = [chart.smoothing, chart.unit, chart.xKind === "time" ? "" : nameX(chart.xKind)];
-    drawScene(context, { view, palette, series, highlight, weight, marks, groups, xName, unit, width, height });
-    this.marks.update(groups, view.box.bottom);
+    drawScene(context, { view, palette, series, highlight, weight, marks, xName, unit, width, height });
+    this.marks.update(marks, view.box.bottom);
     this.legend.setHidden(state.hidden);
     this.#explainEmpty(view, hasPoints);
   }

@@ -157,7 +157,9 @@ export class Tooltip {
   /** @param {{ x: number, y: number, top: number }} anchor */
   #place({ x, y, top }) {
     const { offsetWidth: width, offsetHeight: height } = this.element;
-    const [maxLeft, maxTop] = [globalThis.innerWidth - width - MARGIN, globalThis.innerHeight - height - MARGIN];
+    const root = document.documentElement;
+    const right = Math.min(root.clientWidth, root.getBoundingClientRect().right);
+    const [maxLeft, maxTop] = [right - width - MARGIN, root.clientHeight - height - MARGIN];
     let [left, place] = [x + 16, y - height / 2];
     if (left > maxLeft) left = x - 16 - width;
     if (left < MARGIN) [left, place] = [x - width / 2, top - height - MARGIN];
