@@ -139,6 +139,7 @@ function stateOf(entry) {
  */
 export function specTable(board) {
   const { options } = board;
+  readDatasetNames();
   const isBaseline = (/** @type {Entry} */ entry) => entry.id === options.baseline.value;
   // A job's spec never changes; what was decided for `auto` does, once an attempt starts.
   const text = computed(() =>
@@ -240,22 +241,19 @@ function specRows(rows, entries, { options, highlighted }, baseline) {
  */
 function showValue(field, value) {
   if (!field.endsWith("dataset_id") || !value) return value || "–";
-  return h("a", { href: linkTo(`/datasets/${value}`), title: value }, () => datasetName(value).value);
+  return h("a", { href: linkTo(`/datasets/${value}`), title: value }, () => datasetNames.value.get(value) ?? value);
 }
 
-/** The file names of datasets, once they are read. @type {Map<string, import("../../signals.js").Signal<string>>} */
-const datasetNames = new Map();
+/** The file names of the newest datasets, by id. @type {import("../../signals.js").Signal<ReadonlyMap<string, string>>} */
+const datasetNames = signal(new Map());
 
-/** @param {string} id */
-function datasetName(id) {
-  let name = datasetNames.get(id);
-  if (!name) {
-    const present = signal(id);
-    name = present;
-    datasetNames.set(id, name);
-    get(`/datasets/${id}`).then((dataset) => (present.value = dataset.filename), () => datasetNames.delete(id));
+async function readDatasetNames() {
+  try {
+    const page = await get("/datasets", { query: { limit: 100 } });
+    datasetNames.value = new Map(page.items.map((/** @type {any} */ each) => [each.id, each.filename]));
+  } catch {
+    // The ids remain.
   }
-  return name;
 }
 
 /**
