@@ -45,22 +45,22 @@ export function jobTabs(model, now) {
   return h(
     "div.job-body",
     h(
-      "nav.tabs",
+      "nav.job-tabs",
       { "aria-label": "Parts of this job" },
       TABS.map(({ id, label, count }) =>
         h(
-          "a.tab",
+          "a.job-tab",
           {
             id: `tab-${id}`,
             href: () => addressOf(id),
             "aria-current": () => (present.value.id === id ? "page" : null),
           },
           label,
-          count && h("span.tab-count.tabular", () => count(model) ? formatNumber(count(model)) : ""),
+          count && h("span.job-tab-count.tabular", () => count(model) ? formatNumber(count(model)) : ""),
         )
       ),
     ),
-    h("div.tab-body", () => {
+    h("div.job-tab-body", () => {
       const { render } = present.value;
       return untracked(() => render(model, now));
     }),

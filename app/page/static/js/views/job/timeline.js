@@ -75,7 +75,7 @@ function bar(spans) {
       used.map((phase) =>
         h(
           "li",
-          h("span", { class: `swatch phase-${phase}` }),
+          h("span", { class: `phase-swatch phase-${phase}` }),
           NAMES[phase],
           " ",
           h("span.faint.tabular", formatDuration(sumSeconds(spans, phase))),
