@@ -35,7 +35,7 @@ export function chartPanel(plan, board) {
   board.group.add(chart);
   if (board.group.charts.size === 1) chart.zoom = board.zoom;
   onEnd(() => board.group.remove(chart));
-  return h("figure.chart-panel", { class: `chart-${plan.id}` }, h("figcaption", plan.title), chart);
+  return h("figure.job-chart-panel", { class: `chart-${plan.id}` }, h("figcaption", plan.title), chart);
 }
 
 /** Gives a chart the points that it lacks. */

@@ -137,7 +137,7 @@ export function curvesTab(model) {
         hasTokens: () => board.plans.value.others.some(({ id }) => id === "num_tokens"),
         csvPath: `${model.path}/metrics.csv`,
       }),
-      h("div.chart-grid", charts(() => board.plans.value.main, board)),
+      h("div.job-chart-grid", charts(() => board.plans.value.main, board)),
       when(() => board.plans.value.others.length > 0, () => otherCharts(board)),
     ]),
   );
@@ -155,24 +155,24 @@ function charts(plans, board) {
 /** @param {ChartBoard} board */
 function otherCharts(board) {
   return h(
-    "details.other-charts",
+    "details.job-other-charts",
     {
       ontoggle: (
         /** @type {Event} */ event,
       ) => (board.areOthersOpen.value = /** @type {HTMLDetailsElement} */ (event.target).open),
     },
     h("summary", () => `Other metrics (${board.plans.value.others.length})`),
-    when(() => board.areOthersOpen.value, () => h("div.chart-grid", charts(() => board.plans.value.others, board))),
+    when(() => board.areOthersOpen.value, () => h("div.job-chart-grid", charts(() => board.plans.value.others, board))),
   );
 }
 
 function chartSkeletons() {
-  const places = Array.from({ length: 5 }, () => h("div.chart-panel.chart-skeleton", h("div.bar")));
+  const places = Array.from({ length: 5 }, () => h("div.job-chart-panel.job-chart-skeleton", h("div.bar")));
   return h(
     "div",
     { role: "status", "aria-label": "Loading the curves" },
-    h("div.chart-toolbar"),
-    h("div.chart-grid", places),
+    h("div.job-chart-toolbar"),
+    h("div.job-chart-grid", places),
   );
 }
 

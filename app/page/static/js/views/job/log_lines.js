@@ -81,7 +81,14 @@ export class LogLines {
 
   /** Bring the match that is looked at into view. */
   showMatch() {
-    requestAnimationFrame(() => this.element.querySelector(".is-current")?.scrollIntoView({ block: "nearest" }));
+    requestAnimationFrame(() => {
+      const [match, box] = [this.element.querySelector(".is-current"), this.element.parentElement];
+      if (!match || !box) return;
+      const [at, frame] = [match.getBoundingClientRect(), box.getBoundingClientRect()];
+      if (at.top < frame.top || at.bottom > Math.min(frame.bottom, innerHeight)) {
+        box.scrollTop += at.top - (frame.top + Math.min(frame.bottom, innerHeight)) / 2;
+      }
+    });
   }
 
   /** @param {MouseEvent} event */
