@@ -108,7 +108,7 @@ export class JobModel {
       this.curvesVersion.value++;
       this.hasHistory.value = true;
     } catch (error) {
-      if (!this.abort.signal.aborted && this.job.peek()) this.historyError.value = error;
+      if (!this.abort.signal.aborted) this.historyError.value = error;
     }
   }
 
