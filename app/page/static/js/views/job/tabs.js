@@ -6,9 +6,9 @@ import { addShortcut } from "../../shortcuts.js";
 import { computed, effect, untracked } from "../../signals.js";
 import { path, query, setQuery } from "../../url.js";
 import { artifactsTab } from "./artifacts_tab.js";
-import { curvesTab } from "./curves_tab.js";
+import { curvesTab } from "./curves/tab.js";
 import { eventsTab } from "./events_tab.js";
-import { logTab } from "./log_tab.js";
+import { logTab } from "./log/tab.js";
 import { specTab } from "./spec_tab.js";
 
 /** @typedef {import("./model.js").JobModel} JobModel */

@@ -1,11 +1,11 @@
 /** How a job's curves are shown. It is in the address. */
 
-import { h, icon } from "../../dom.js";
-import { addShortcut } from "../../shortcuts.js";
-import { computed } from "../../signals.js";
-import { query, setQuery } from "../../url.js";
+import { h, icon } from "../../../dom.js";
+import { addShortcut } from "../../../shortcuts.js";
+import { computed } from "../../../signals.js";
+import { query, setQuery } from "../../../url.js";
 
-/** @typedef {import("../../curves.js").XKind} XKind */
+/** @typedef {import("../../../curves.js").XKind} XKind */
 /** @typedef {{from: number, to: number}} StepRange */
 
 const SMOOTHING = 0.6;

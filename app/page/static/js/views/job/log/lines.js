@@ -1,8 +1,8 @@
 /** The lines of a log in the page: real text in chunks, with an address for each line. */
 
-import { h } from "../../dom.js";
-import { formatLines, parseLines } from "../../pure/job_log.js";
-import { onEnd } from "../../signals.js";
+import { h } from "../../../dom.js";
+import { formatLines, parseLines } from "../../../pure/job_log.js";
+import { onEnd } from "../../../signals.js";
 
 const CHUNK = 250;
 

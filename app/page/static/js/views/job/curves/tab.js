@@ -1,21 +1,21 @@
 /** The curves of a job: charts that share their crosshair and zoom. */
 
-import { ChartGroup } from "../../chart/group.js";
-import { each, h, when } from "../../dom.js";
-import { emptyState, errorBox } from "../../parts/basic.js";
-import { isFinal } from "../../pure/job_actions.js";
-import { planCharts } from "../../pure/job_charts.js";
-import { listMarks } from "../../pure/job_marks.js";
-import { addShortcut } from "../../shortcuts.js";
-import { computed, effect, onEnd, signal, untracked } from "../../signals.js";
-import { setQuery } from "../../url.js";
-import { chartPanel } from "./chart_panel.js";
-import { ChartOptions, chartToolbar } from "./chart_options.js";
+import { ChartGroup } from "../../../chart/group.js";
+import { each, h, when } from "../../../dom.js";
+import { emptyState, errorBox } from "../../../parts/basic.js";
+import { isFinal } from "../../../pure/job_actions.js";
+import { planCharts } from "../../../pure/job_charts.js";
+import { listMarks } from "../../../pure/job_marks.js";
+import { addShortcut } from "../../../shortcuts.js";
+import { computed, effect, onEnd, signal, untracked } from "../../../signals.js";
+import { setQuery } from "../../../url.js";
+import { chartPanel } from "./panel.js";
+import { ChartOptions, chartToolbar } from "./options.js";
 import { FinerCurves } from "./finer.js";
 
-/** @typedef {import("./model.js").JobModel} JobModel */
-/** @typedef {import("../../pure/job_charts.js").ChartPlan} ChartPlan */
-/** @typedef {import("../../pure/job_marks.js").StepMark} StepMark */
+/** @typedef {import("../model.js").JobModel} JobModel */
+/** @typedef {import("../../../pure/job_charts.js").ChartPlan} ChartPlan */
+/** @typedef {import("../../../pure/job_marks.js").StepMark} StepMark */
 
 /** The shortest time between two changes of what is drawn, in milliseconds. */
 const PACE = 150;
@@ -176,7 +176,7 @@ function chartSkeletons() {
   );
 }
 
-/** @param {import("../../../../api.d.ts").JobState} state */
+/** @param {import("../../../../../api.d.ts").JobState} state */
 function noCurves(state) {
   const [title, text] = isFinal(state)
     ? ["No curves", "The job ended before its first step."]
