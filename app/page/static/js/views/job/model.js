@@ -108,7 +108,7 @@ export class JobModel {
       this.curvesVersion.value++;
       this.hasHistory.value = true;
     } catch (error) {
-      if (!this.abort.signal.aborted && this.job.peek()) this.historyError.value = error;
+      if (!this.abort.signal.aborted) this.historyError.value = error;
     }
   }
 
@@ -136,9 +136,16 @@ export class JobModel {
       followJobs([this.id], this.cursor ?? null, { onEvent });
       // A script is not told why a stream cannot be opened: the job may have been deleted.
       effect(() => {
-        if (connection.value === "reconnecting") this.readJob();
+        if (connection.value === "reconnecting") this.#checkEnd();
       });
     }).end;
+  }
+
+  /** Read the job while its stream is away: if it has ended and all was received, nothing more comes. */
+  async #checkEnd() {
+    await this.readJob();
+    const last = this.newEvents.at(-1) ?? this.events.peek().at(-1);
+    if (this.#isFinal() && last && isFinalEvent(last)) this.endLive();
   }
 
   #noteDeletion() {

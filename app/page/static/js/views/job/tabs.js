@@ -6,9 +6,9 @@ import { addShortcut } from "../../shortcuts.js";
 import { computed, effect, untracked } from "../../signals.js";
 import { path, query, setQuery } from "../../url.js";
 import { artifactsTab } from "./artifacts_tab.js";
-import { curvesTab } from "./curves_tab.js";
+import { curvesTab } from "./curves/tab.js";
 import { eventsTab } from "./events_tab.js";
-import { logTab } from "./log_tab.js";
+import { logTab } from "./log/tab.js";
 import { specTab } from "./spec_tab.js";
 
 /** @typedef {import("./model.js").JobModel} JobModel */
@@ -45,22 +45,22 @@ export function jobTabs(model, now) {
   return h(
     "div.job-body",
     h(
-      "nav.tabs",
+      "nav.job-tabs",
       { "aria-label": "Parts of this job" },
       TABS.map(({ id, label, count }) =>
         h(
-          "a.tab",
+          "a.job-tab",
           {
             id: `tab-${id}`,
             href: () => addressOf(id),
             "aria-current": () => (present.value.id === id ? "page" : null),
           },
           label,
-          count && h("span.tab-count.tabular", () => count(model) ? formatNumber(count(model)) : ""),
+          count && h("span.job-tab-count.tabular", () => count(model) ? formatNumber(count(model)) : ""),
         )
       ),
     ),
-    h("div.tab-body", () => {
+    h("div.job-tab-body", () => {
       const { render } = present.value;
       return untracked(() => render(model, now));
     }),
