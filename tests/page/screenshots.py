@@ -42,8 +42,8 @@ def job(name: str) -> Callable[[Demo], str]:
     return lambda demo: f"/ui/jobs/{demo.jobs[name]}"
 
 
-def dataset(name: str) -> Callable[[Demo], str]:
-    return lambda demo: f"/ui/datasets/{demo.datasets[name]}"
+def dataset(name: str, query: str = "") -> Callable[[Demo], str]:
+    return lambda demo: f"/ui/datasets/{demo.datasets[name]}{query}"
 
 
 def at(path: str) -> Callable[[Demo], str]:
@@ -62,7 +62,9 @@ SHOTS: tuple[Shot, ...] = (
     Shot("new", at("new"), "New job"),
     Shot("datasets", at("datasets"), "Datasets"),
     Shot("dataset", dataset(SUPPORT), SUPPORT),
-    Shot("dataset-problems", dataset(BROKEN), BROKEN),
+    Shot("dataset-problems", dataset(BROKEN, "?tab=problems"), BROKEN),
+    Shot("dataset-preview", dataset(SUPPORT, "?tab=preview"), SUPPORT),
+    Shot("dataset-overlaps", dataset(SUPPORT, "?tab=overlaps"), SUPPORT),
     Shot("adapters", at("adapters"), "Adapters"),
     Shot("models", at("models"), "Base models"),
     Shot("workers", at("workers"), "Workers"),
