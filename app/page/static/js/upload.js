@@ -64,16 +64,14 @@ const ENDED = ["done", "failed"];
 const MOST_UNFINISHED = 10;
 
 /** @type {Set<(upload: Upload) => void>} */
-const onDone = new Set();
+const onEnded = new Set();
 
 /**
- * Call a function with each upload that has become a dataset.
+ * Call a function with each upload that has become a dataset or has failed.
  * @param {(upload: Upload) => void} listener
- * @returns {() => void} stops it
  */
-export function whenUploaded(listener) {
-  onDone.add(listener);
-  return () => onDone.delete(listener);
+export function whenUploadEnds(listener) {
+  onEnded.add(listener);
 }
 
 /**
@@ -187,12 +185,12 @@ async function run(upload) {
     upload.datasetId.value = id;
     upload.state.value = "done";
     numCreated.value = numCreated.peek() + 1;
-    for (const listener of onDone) listener(upload);
   } catch (error) {
     if (stopped.aborted) return;
     upload.abort.abort();
     fail(upload, error);
   }
+  for (const listener of onEnded) listener(upload);
   startNext();
 }
 

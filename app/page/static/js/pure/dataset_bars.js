@@ -1,6 +1,6 @@
 /** Prepares the bars of a dataset's report. */
 
-import { formatCount, formatNumber } from "../format.js";
+import { formatCount, formatNumber, formatPercent } from "../format.js";
 
 /**
  * @typedef {{min: number, max: number, num_rows: number}} Bin
@@ -58,6 +58,15 @@ export function quantile(bins, share) {
     if (total && sum >= share * total) return bin.max;
   }
   return null;
+}
+
+/**
+ * Return a share as percent, with a decimal where a whole number would hide something: 0.4% and 99.6%, but 42%.
+ * @param {number} share
+ */
+export function formatShare(share) {
+  const isNearEnd = (share > 0 && share < 0.1) || (share > 0.9 && share < 1);
+  return formatPercent(share, isNearEnd ? 1 : 0);
 }
 
 /**

@@ -1,6 +1,7 @@
 /** Says what the totals of a preview mean for a training, and what to do. */
 
-import { formatNumber, formatPercent, formatPlural } from "../format.js";
+import { formatNumber, formatPlural } from "../format.js";
+import { formatShare } from "./dataset_bars.js";
 
 /**
  * @typedef {import("../../../api.d.ts").PreviewTotals} PreviewTotals
@@ -29,7 +30,7 @@ function rowWarnings(totals) {
   return [
     ...when(totals.num_dropped_rows, (count) => ({
       title: `${rowsHave(count)} nothing to learn from and ${isAre(count)} left out`,
-      advice: `That is ${formatPercent(count / Math.max(1, all), 1)} of the rows. Raise max_seq_len if their answers ` +
+      advice: `That is ${formatShare(count / Math.max(1, all))} of the rows. Raise max_seq_len if their answers ` +
         "are cut off, or check train_on.",
     })),
     ...when(totals.num_truncated_rows, (count) => ({
@@ -41,7 +42,7 @@ function rowWarnings(totals) {
       advice: Object.entries(totals.skipped_rows).map(([code, each]) => `${formatNumber(each)} × ${code}`).join(", "),
     })),
     ...when(totals.num_tokens > 0 && share < SMALL_SHARE ? 1 : 0, () => ({
-      title: `Only ${formatPercent(share, 1)} of the tokens are trained`,
+      title: `Only ${formatShare(share)} of the tokens are trained`,
       advice: "Most of the computation is for context. Shorten the prompts, or train on more with train_on.",
     })),
   ];

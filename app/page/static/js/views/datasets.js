@@ -11,7 +11,7 @@ import { addShortcut } from "../shortcuts.js";
 import { computed, effect } from "../signals.js";
 import { numCreated } from "../upload.js";
 import { linkTo, query, setQuery } from "../url.js";
-import { followDatasets } from "./datasets/dataset_list.js";
+import { DatasetList } from "./datasets/dataset_list.js";
 import { dropZone, fileButton, uploadOptions } from "./datasets/drop_zone.js";
 import { formatExamples } from "./datasets/examples.js";
 import { uploadList } from "./datasets/upload_list.js";
@@ -32,7 +32,7 @@ export function render() {
   const search = computed(() => (query.value.get("name") ?? "").toLowerCase());
   const format = computed(() => query.value.get("format") ?? "");
   const states = () => STATES.find(([name]) => name === state.value)?.[2] ?? [];
-  const list = followDatasets(states, () => numCreated.value);
+  const list = new DatasetList(states, () => numCreated.value);
   const isFiltered = computed(() => Boolean(state.value || search.value || format.value));
   const shown = computed(() =>
     list.items.value?.filter((dataset) =>
@@ -59,7 +59,7 @@ export function render() {
     },
     () =>
       list.cursor.value && kind.value !== "loading" &&
-      h("div.more-row", h("button", { type: "button", onclick: list.loadMore }, "Show older datasets")),
+      h("div.more-row", h("button", { type: "button", onclick: () => list.loadMore() }, "Show older datasets")),
   );
 }
 
@@ -72,8 +72,11 @@ function filters(state, format) {
     type: "search",
     placeholder: "Filter by name",
     "aria-label": "Filter by name",
-    ".value": query.peek().get("name") ?? "",
     oninput: () => setQuery({ name: search.value.trim() }),
+  });
+  effect(() => {
+    const name = query.value.get("name") ?? "";
+    if (search.value.trim() !== name) search.value = name;
   });
   addShortcut({ keys: "/", description: "Filter datasets by name", group: "Datasets", run: () => search.focus() });
   const states = STATES.map(([name, label]) =>
@@ -100,11 +103,13 @@ function filters(state, format) {
 /** @param {() => readonly DatasetOut[]} items */
 function table(items) {
   const heads = ["Format", "Rows", "Size", "Problems", "Created", "Expires"];
+  const expires = computed(() => items().some((each) => each.expires_at));
   return h(
     "div.table-scroll",
     { tabindex: 0, role: "region", "aria-label": "Datasets" },
     h(
       "table.dataset-table",
+      { class: () => (expires.value ? "" : "never-expires") },
       h(
         "thead",
         h(
@@ -134,7 +139,11 @@ function row(dataset) {
     "tr",
     h(
       "td.dataset-name",
-      h("a.main-link.break", { href: linkTo(`/datasets/${dataset.peek().id}`) }, () => dataset.value.filename),
+      h(
+        "a.main-link.break",
+        { href: linkTo(`/datasets/${dataset.peek().id}`), title: dataset.peek().filename },
+        () => dataset.value.filename,
+      ),
       h(
         "span.narrow-only.faint",
         short,

@@ -4,7 +4,14 @@ import { h, icon } from "../../dom.js";
 import { formatPlural } from "../../format.js";
 import { now, stateBadge } from "../../parts/basic.js";
 import { SPEED } from "../../pure/compare_metrics.js";
-import { COLUMNS, describeDifference, findBest, findBestPlaces, findMedian, measureDuration } from "../../pure/compare_results.js";
+import {
+  COLUMNS,
+  describeDifference,
+  findBest,
+  findBestPlaces,
+  findMedian,
+  measureDuration,
+} from "../../pure/compare_results.js";
 import { compareSpecs } from "../../pure/compare_specs.js";
 import { computed } from "../../signals.js";
 import { linkTo } from "../../url.js";
@@ -49,7 +56,12 @@ export function resultsTable(board) {
       "table.compare-results",
       h(
         "thead",
-        h("tr", h("th", { scope: "col" }, "Job"), h("th", { scope: "col" }, "State"), COLUMNS.map(({ label }) => h("th.number", { scope: "col" }, label))),
+        h(
+          "tr",
+          h("th", { scope: "col" }, "Job"),
+          h("th", { scope: "col" }, "State"),
+          COLUMNS.map(({ label }) => h("th.number", { scope: "col" }, label)),
+        ),
       ),
       h("tbody", () => board.entries().map((entry, place) => resultRow(entry, place, board, { results, best, basis }))),
     ),
@@ -89,12 +101,15 @@ function resultRow(entry, place, { options, highlighted }, { results, best, basi
       };
       const isBest = () => best.value[index]?.has(place) ?? false;
       const difference = () => {
-        if (!basis.value || options.baseline.value === entry.id || column.isLowerBetter === null) return "";
+        if (!basis.value || options.baseline.value === entry.id || column.isPlace) return "";
         return describeDifference(value(), column.read(basis.value));
       };
       return h(
         "td.number",
-        h("span", { class: () => (isBest() ? "best-value" : ""), title: () => (isBest() ? "The best of these jobs" : null) }, () => {
+        h("span", {
+          class: () => (isBest() ? "best-value" : ""),
+          title: () => (isBest() ? "The best of these jobs" : null),
+        }, () => {
           const present = value();
           return present === null ? "–" : column.format(present);
         }),
@@ -124,7 +139,10 @@ export function specTable(board) {
     JSON.stringify(shown.value.map(({ job }) => [job.value?.id, job.value?.spec, job.value?.resolved.at(-1)]))
   );
   const rows = computed(() => {
-    const jobs = JSON.parse(text.value).map((/** @type {any[]} */ [_, spec, last]) => ({ spec, resolved: last ? [last] : [] }));
+    const jobs = JSON.parse(text.value).map((/** @type {any[]} */ [_, spec, last]) => ({
+      spec,
+      resolved: last ? [last] : [],
+    }));
     return compareSpecs(jobs);
   });
   const numSame = computed(() => rows.value.filter((row) => !row.differs).length);
@@ -148,7 +166,12 @@ export function specTable(board) {
     () => {
       const differing = rows.value.filter((row) => row.differs || options.showsAll.value);
       if (!shown.value.length) return null;
-      if (!differing.length) return h("p.quiet", shown.value.length < 2 ? "Add another job to see what differs." : "The specs of these jobs do not differ.");
+      if (!differing.length) {
+        return h(
+          "p.quiet",
+          shown.value.length < 2 ? "Add another job to see what differs." : "The specs of these jobs do not differ.",
+        );
+      }
       return specRows(differing, shown.value, board, baseline.value);
     },
   );
@@ -176,7 +199,11 @@ function specRows(rows, entries, { options, highlighted }, baseline) {
             h(
               "th",
               { scope: "col", ...mark(entry) },
-              h("span.spec-job", swatch(options.ids.value.indexOf(entry.id), baseline >= 0 && entries[baseline] === entry), h("span.truncate", { title: () => entry.name }, () => entry.name)),
+              h(
+                "span.spec-job",
+                swatch(options.ids.value.indexOf(entry.id), baseline >= 0 && entries[baseline] === entry),
+                h("span.truncate", { title: () => entry.name }, () => entry.name),
+              ),
             )
           ),
         ),
@@ -190,7 +217,11 @@ function specRows(rows, entries, { options, highlighted }, baseline) {
             h("th", { scope: "row", title: row.field }, row.label),
             row.values.map((value, place) => {
               const differs = baseline >= 0 && place !== baseline && value !== row.values[baseline];
-              return h("td", mark(/** @type {Entry} */ (entries[place])), differs ? h("strong", value || "–") : value || h("span.faint", "–"));
+              return h(
+                "td",
+                mark(/** @type {Entry} */ (entries[place])),
+                differs ? h("strong", value || "–") : value || h("span.faint", "–"),
+              );
             }),
           )
         ),
@@ -206,7 +237,8 @@ function specRows(rows, entries, { options, highlighted }, baseline) {
  */
 export function problems(board, retry) {
   const { options } = board;
-  const remove = (/** @type {Entry} */ entry) => options.change({ ids: options.ids.peek().filter((id) => id !== entry.id) });
+  const remove = (/** @type {Entry} */ entry) =>
+    options.change({ ids: options.ids.peek().filter((id) => id !== entry.id) });
   return () =>
     board.entries().map((entry) => {
       const state = entry.isDeleted.value ? "deleted" : entry.state.value;

@@ -5,71 +5,74 @@ import { computed, effect, onEnd, signal, untracked } from "../../signals.js";
 import { query, setQuery } from "../../url.js";
 import { repeat } from "./repeat.js";
 
-/**
- * @template S  a summary, as lists have it
- * @template O  the whole check
- * @typedef {{
- *   list: import("../../signals.js").Signal<readonly S[] | null>,
- *   present: import("../../signals.js").Signal<O | null>,
- *   error: import("../../signals.js").Signal<unknown>,
- *   show: (check: O) => void, again: () => void,
- * }} Checks
- */
+const KEPT = 20;
 
 /**
- * @template {{id: string, state: string}} S
- * @template {S} O
- * @param {string} datasetId
- * @param {"previews" | "overlaps"} kind
- * @param {string} name  of the value in the address that names the shown one; the newest is shown without it
- * @returns {Checks<S, O>}
+ * The checks of one kind until the present scope ends. The address names the shown one; without it, it is the newest.
+ * @template {{id: string, state: string}} S  a check, as lists have it
+ * @template {S} O  the whole check
  */
-export function followChecks(datasetId, kind, name) {
-  const list = signal(/** @type {readonly S[] | null} */ (null));
-  const present = signal(/** @type {O | null} */ (null));
-  const error = signal(/** @type {unknown} */ (null));
-  const wanted = computed(() => query.value.get(name) ?? list.value?.[0]?.id ?? null);
-  const abort = new AbortController();
-  onEnd(() => abort.abort());
-  const options = { signal: abort.signal };
+export class Checks {
+  /**
+   * @param {string} datasetId
+   * @param {"previews" | "overlaps"} kind
+   * @param {string} name  of the value in the address
+   */
+  constructor(datasetId, kind, name) {
+    this.url = `/datasets/${datasetId}/${kind}`;
+    this.name = name;
+    /** Newest first; null while they are read. @type {import("../../signals.js").Signal<readonly S[] | null>} */
+    this.list = signal(/** @type {readonly S[] | null} */ (null));
+    /** The shown one. @type {import("../../signals.js").Signal<O | null>} */
+    this.present = signal(/** @type {O | null} */ (null));
+    /** @type {import("../../signals.js").Signal<unknown>} */
+    this.error = signal(/** @type {unknown} */ (null));
+    this.wanted = computed(() => query.value.get(name) ?? this.list.value?.[0]?.id ?? null);
+    this.abort = new AbortController();
+    onEnd(() => this.abort.abort());
+    this.again = repeat(() => this.#follow());
+    effect(() => {
+      if (this.wanted.value) untracked(this.again);
+    });
+  }
 
-  const step = async () => {
+  /** Read what is missing or pending; return the seconds until the next time. */
+  async #follow() {
+    const { signal } = this.abort;
     try {
-      if (!list.peek()) list.value = (await get(`/datasets/${datasetId}/${kind}`, options)).items;
-      const id = query.peek().get(name) ?? list.peek()?.[0]?.id;
-      if (id && (present.peek()?.id !== id || present.peek()?.state === "pending")) {
-        const fresh = await get(`/datasets/${datasetId}/${kind}/${id}`, options);
-        if (wanted.peek() !== id && query.peek().get(name)) return 0;
-        present.value = fresh;
-        list.value = (list.peek() ?? []).map((each) => each.id === fresh.id ? { ...each, ...fresh } : each);
+      if (!this.list.peek()) this.list.value = (await get(this.url, { signal })).items;
+      const id = query.peek().get(this.name) ?? this.list.peek()?.[0]?.id;
+      const { id: shown, state } = this.present.peek() ?? {};
+      if (id && (shown !== id || state === "pending")) {
+        const fresh = await get(`${this.url}/${id}`, { signal });
+        if ((query.peek().get(this.name) ?? id) !== id) return 0;
+        this.present.value = fresh;
+        this.list.value = (this.list.peek() ?? []).map((each) => (each.id === id ? { ...each, ...fresh } : each));
       }
-      error.value = null;
-    } catch (problem) {
-      if (abort.signal.aborted) return null;
-      if (problem instanceof ApiError && problem.status === 404 && query.peek().get(name)) {
-        present.value = null;
-        error.value = new Error("This check no longer exists: the newest twenty are kept.");
-        return null;
-      }
-      error.value = problem;
-      return 5;
+      this.error.value = null;
+    } catch (error) {
+      return this.#explain(error);
     }
-    return present.peek()?.state === "pending" ? 1 : null;
-  };
-  const again = repeat(step);
-  effect(() => {
-    if (wanted.value) untracked(again);
-  });
-  return {
-    list,
-    present,
-    error,
-    again,
-    show: (check) => {
-      list.value = [check, ...(list.peek() ?? [])].slice(0, 20);
-      present.value = check;
-      setQuery({ [name]: check.id, row: null }, { replace: false });
-      again();
-    },
-  };
+    return this.present.peek()?.state === "pending" ? 1 : null;
+  }
+
+  /** @param {unknown} error */
+  #explain(error) {
+    if (this.abort.signal.aborted) return null;
+    const isMissing = error instanceof ApiError && error.status === 404 && query.peek().get(this.name);
+    if (isMissing) this.present.value = null;
+    this.error.value = isMissing ? new Error("This check no longer exists: the newest twenty are kept.") : error;
+    return isMissing ? null : 5;
+  }
+
+  /**
+   * Show a check that was just created.
+   * @param {O} check
+   */
+  show(check) {
+    this.list.value = [check, ...(this.list.peek() ?? [])].slice(0, KEPT);
+    this.present.value = check;
+    setQuery({ [this.name]: check.id, row: null }, { replace: false });
+    this.again();
+  }
 }

@@ -14,7 +14,7 @@ export function formatExamples() {
         h(
           "li",
           h(
-            "div.row.between",
+            "div.example-head",
             h("p", h("strong", h("code", format)), " ", h("span.quiet", use)),
             copyButton(() => `${line}\n`, `Copy the line of ${format}`),
           ),

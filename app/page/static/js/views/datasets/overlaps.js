@@ -2,12 +2,13 @@
 
 import { createIdempotencyKey, get, post } from "../../api.js";
 import { h, icon } from "../../dom.js";
-import { formatNumber, formatPercent, formatPlural } from "../../format.js";
+import { formatNumber, formatPlural } from "../../format.js";
 import { emptyState, errorBox, relativeTime, skeleton, stateBadge } from "../../parts/basic.js";
+import { formatShare } from "../../pure/dataset_bars.js";
 import { may } from "../../session.js";
 import { computed, onEnd, signal, untracked } from "../../signals.js";
 import { linkTo } from "../../url.js";
-import { followChecks } from "./checks.js";
+import { Checks } from "./checks.js";
 import { FAILURES } from "./preview.js";
 
 /**
@@ -21,7 +22,7 @@ const MOST_LISTED = 100;
 /** @param {DatasetOut} dataset */
 export function overlapsTab(dataset) {
   /** @type {import("./checks.js").Checks<OverlapSummary, OverlapOut>} */
-  const checks = followChecks(dataset.id, "overlaps", "overlap");
+  const checks = new Checks(dataset.id, "overlaps", "overlap");
   const others = readOthers(dataset.id, checks.error);
   const nameOf = (/** @type {string} */ id) => others.value?.find((each) => each.id === id)?.filename ?? id;
   const key = computed(() => `${checks.present.value?.id} ${checks.present.value?.state}`);
@@ -31,7 +32,7 @@ export function overlapsTab(dataset) {
     "div.stack-large",
     () => {
       if (!may("write") || !others.value) return null;
-      return untracked(() => overlapForm(dataset, others.peek() ?? [], checks.show));
+      return untracked(() => overlapForm(dataset, others.peek() ?? [], (check) => checks.show(check)));
     },
     () => (checks.error.value ? errorBox(checks.error.value, checks.again) : null),
     () => {
@@ -217,7 +218,7 @@ function result(check, nameOf) {
         h(
           "strong",
           `${formatNumber(normalised)} of ${formatPlural(total, "validation row")} (${
-            formatPercent(normalised / Math.max(1, total), normalised % total ? 1 : 0)
+            formatShare(normalised / Math.max(1, total))
           }) ${normalised === 1 ? "is" : "are"} in this dataset too`,
         ),
         h(

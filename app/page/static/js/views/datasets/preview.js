@@ -7,7 +7,7 @@ import { formatRows } from "../../pure/dataset_options.js";
 import { may } from "../../session.js";
 import { computed, untracked } from "../../signals.js";
 import { setQuery } from "../../url.js";
-import { followChecks } from "./checks.js";
+import { Checks } from "./checks.js";
 import { previewForm } from "./preview_form.js";
 import { previewRows } from "./preview_rows.js";
 import { previewTotals } from "./preview_totals.js";
@@ -35,7 +35,7 @@ export const FAILURES = {
 /** @param {DatasetOut} dataset */
 export function previewTab(dataset) {
   /** @type {import("./checks.js").Checks<PreviewSummary, PreviewOut>} */
-  const checks = followChecks(dataset.id, "previews", "preview");
+  const checks = new Checks(dataset.id, "previews", "preview");
   const key = computed(() => `${checks.present.value?.id} ${checks.present.value?.state}`);
   const isLoading = computed(() => checks.list.value === null && !checks.error.value);
   const isKnown = computed(() => checks.list.value !== null);
@@ -44,7 +44,11 @@ export function previewTab(dataset) {
     () => {
       if (!may("write") || !isKnown.value) return null;
       return untracked(() =>
-        previewForm(dataset, checks.present.peek()?.spec ?? checks.list.peek()?.[0]?.spec ?? null, checks.show)
+        previewForm(
+          dataset,
+          checks.present.peek()?.spec ?? checks.list.peek()?.[0]?.spec ?? null,
+          (check) => checks.show(check),
+        )
       );
     },
     pastPreviews(checks),

@@ -27,89 +27,34 @@ const MOST_MODELS = 100;
  * @param {(preview: PreviewOut) => void} show
  */
 export function previewForm(dataset, last, show) {
-  const isPreference = dataset.format === "preference";
   const problem = signal(/** @type {unknown} */ (null));
   const rowsProblem = signal("");
   const isBusy = signal(false);
   const models = readModels(problem);
-  const model = modelField(models, last?.base_model);
-  const trainOn = choice("preview-train-on", TRAIN_ON, last?.train_on);
-  const reasoning = choice("preview-reasoning", REASONING, last?.reasoning);
-  const length = numberField("preview-length", last?.max_seq_len, { min: 8, placeholder: "auto" });
-  const batch = numberField("preview-batch", last?.batch_size ?? 8, { min: 1, placeholder: "8" });
-  const rows = h("input", {
-    id: "preview-rows",
-    ".value": query.peek().get("lines") ?? formatRows(last?.rows),
-    "aria-describedby": "preview-rows-help",
-    oninput: () => (rowsProblem.value = parseRows(rows.value).problem),
-  });
+  const controls = createControls(models, last, rowsProblem);
   const submit = async (/** @type {SubmitEvent} */ event) => {
     event.preventDefault();
-    const wanted = parseRows(rows.value);
-    rowsProblem.value = wanted.problem;
-    if (wanted.problem) return rows.focus();
+    rowsProblem.value = parseRows(controls.rows.value).problem;
+    if (rowsProblem.peek()) return controls.rows.focus();
     isBusy.value = true;
     problem.value = null;
-    const learned = isPreference ? { objective: "dpo" } : { train_on: trainOn.value, reasoning: reasoning.value };
-    const numbers = { max_seq_len: Number(length.value) || "auto", batch_size: Number(batch.value) || 8 };
-    const skips = dataset.num_bad_rows ? { on_bad_rows: { action: "skip", max_share: 0.999 } } : {};
     try {
-      const body = { base_model: model.value, rows: wanted.rows, ...numbers, ...learned, ...skips };
+      const body = readSpec(dataset, controls);
       show(await post(`/datasets/${dataset.id}/previews`, body, { idempotencyKey: createIdempotencyKey() }));
     } catch (error) {
       problem.value = error;
     }
     isBusy.value = false;
   };
-  const at = (
-    /** @type {string} */ pointer,
-  ) => (problem.value instanceof ApiError ? problem.value.messageAt(pointer) ?? "" : "");
-  const shown = [
-    "/base_model",
-    "/train_on",
-    "/training/train_on",
-    "/reasoning",
-    "/max_seq_len",
-    "/batch_size",
-    "/rows",
-  ];
-  const general = () => {
-    if (!problem.value) return "";
-    if (problem.value instanceof ApiError && problem.value.errors.length) {
-      return problem.value.errors.filter((each) => !shown.includes(each.pointer)).map((each) => each.message).join(" ");
-    }
-    return problem.value instanceof Error ? problem.value.message : String(problem.value);
-  };
+  const hasNoModel = () => models.value?.length === 0;
   return h(
     "form.preview-form",
     { onsubmit: submit, "aria-label": "New preview" },
-    field("preview-model", "Base model", model, () => at("/base_model")),
-    isPreference
-      ? null
-      : field("preview-train-on", "Train on", trainOn, () => at("/train_on") || at("/training/train_on")),
-    isPreference ? null : field("preview-reasoning", "Reasoning", reasoning, () => at("/reasoning")),
-    field("preview-length", "Max length", length, () => at("/max_seq_len")),
-    field("preview-batch", "Batch size", batch, () => at("/batch_size")),
-    field(
-      "preview-rows",
-      "Rows",
-      rows,
-      () => rowsProblem.value || at("/rows"),
-      h(
-        "span.visually-hidden",
-        { id: "preview-rows-help" },
-        "A number of first rows, or lines such as line 17 or 17, 20-22",
-      ),
-    ),
-    h(
-      "button.primary",
-      { type: "submit", disabled: () => isBusy.value || models.value?.length === 0 },
-      icon("play"),
-      "Preview",
-    ),
-    h("p.field-problem", { role: "alert" }, general),
+    fields(dataset, controls, problem, rowsProblem),
+    h("button.primary", { type: "submit", disabled: () => isBusy.value || hasNoModel() }, icon("play"), "Preview"),
+    h("p.field-problem", { role: "alert" }, () => describeOther(problem.value)),
     () =>
-      models.value?.length === 0 &&
+      hasNoModel() &&
       h(
         "p.quiet",
         "There is no base model yet. ",
@@ -118,6 +63,97 @@ export function previewForm(dataset, last, show) {
       ),
     dataset.num_bad_rows ? h("p.faint", "Rows with an error are skipped.") : null,
   );
+}
+
+/**
+ * @param {{value: readonly string[] | null}} models
+ * @param {PreviewSpec | null} last
+ * @param {import("../../signals.js").Signal<string>} rowsProblem
+ */
+function createControls(models, last, rowsProblem) {
+  const rows = h("input", {
+    id: "preview-rows",
+    ".value": query.peek().get("lines") ?? formatRows(last?.rows),
+    "aria-describedby": "preview-rows-help",
+    oninput: () => (rowsProblem.value = parseRows(rows.value).problem),
+  });
+  return {
+    model: modelField(models, last?.base_model),
+    trainOn: choice("preview-train-on", TRAIN_ON, last?.train_on),
+    reasoning: choice("preview-reasoning", REASONING, last?.reasoning),
+    length: numberField("preview-length", last?.max_seq_len, { min: 8, placeholder: "auto" }),
+    batch: numberField("preview-batch", last?.batch_size ?? 8, { min: 1, placeholder: "8" }),
+    rows,
+  };
+}
+
+/**
+ * @param {DatasetOut} dataset
+ * @param {ReturnType<typeof createControls>} controls
+ * @returns {PreviewSpec}
+ */
+function readSpec({ format, num_bad_rows }, { model, trainOn, reasoning, length, batch, rows }) {
+  return {
+    base_model: model.value,
+    rows: parseRows(rows.value).rows,
+    max_seq_len: Number(length.value) || "auto",
+    batch_size: Number(batch.value) || 8,
+    ...(format === "preference" ? { objective: "dpo" } : { train_on: trainOn.value, reasoning: reasoning.value }),
+    ...(num_bad_rows ? { on_bad_rows: { action: "skip", max_share: 0.999 } } : {}),
+  };
+}
+
+/**
+ * @param {DatasetOut} dataset
+ * @param {ReturnType<typeof createControls>} controls
+ * @param {{value: unknown}} problem
+ * @param {{value: string}} rowsProblem
+ */
+function fields(dataset, controls, problem, rowsProblem) {
+  const at = (/** @type {string[]} */ ...pointers) => () =>
+    problem.value instanceof ApiError ? pointers.map((each) => messageAt(problem.value, each)).find(Boolean) ?? "" : "";
+  const isPreference = dataset.format === "preference";
+  const help = "A number of first rows, or lines such as line 17 or 17, 20-22";
+  const ofRows = at("/rows");
+  return [
+    field("preview-model", "Base model", controls.model, at("/base_model")),
+    !isPreference && field("preview-train-on", "Train on", controls.trainOn, at("/train_on", "/training/train_on")),
+    !isPreference && field("preview-reasoning", "Reasoning", controls.reasoning, at("/reasoning")),
+    field("preview-length", "Max length", controls.length, at("/max_seq_len")),
+    field("preview-batch", "Batch size", controls.batch, at("/batch_size")),
+    field("preview-rows", "Rows", controls.rows, () => rowsProblem.value || ofRows(), help),
+  ];
+}
+
+const AT_FIELDS = [
+  "/base_model",
+  "/train_on",
+  "/training/train_on",
+  "/reasoning",
+  "/max_seq_len",
+  "/batch_size",
+  "/rows",
+];
+
+/**
+ * @param {unknown} error
+ * @param {string} pointer
+ */
+function messageAt(error, pointer) {
+  return error instanceof ApiError ? error.errors.find((each) => each.pointer.startsWith(pointer))?.message ?? "" : "";
+}
+
+/**
+ * Return what the fields do not show of an error.
+ * @param {unknown} error
+ */
+function describeOther(error) {
+  if (!error) return "";
+  if (error instanceof ApiError && error.errors.length) {
+    const others = error.errors.filter((each) => !AT_FIELDS.some((pointer) => each.pointer.startsWith(pointer)));
+    return others.map((each) => each.message).join(" ");
+  }
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** @param {import("../../signals.js").Signal<unknown>} problem */
@@ -178,14 +214,14 @@ function numberField(id, last, options) {
  * @param {string} label
  * @param {Node} control
  * @param {() => string} problem
- * @param {Node | null} [help]
+ * @param {string} [help]  spoken only
  */
-function field(id, label, control, problem, help = null) {
+function field(id, label, control, problem, help = "") {
   return h(
     "div.field",
-    h("label", { for: id }, label),
+    h("label", { for: id, title: help || null }, label),
     control,
     h("p.field-problem", { role: "status" }, problem),
-    help,
+    help && h("span.visually-hidden", { id: `${id}-help` }, help),
   );
 }

@@ -77,14 +77,14 @@ function pager(groups, index, go) {
       type: "button",
       "aria-label": "Previous row",
       title: "Previous row (k)",
-      disabled: () => index.value === 0,
+      "aria-disabled": () => String(index.value === 0),
       onclick: () => go(-1),
     }, icon("left")),
     h("button.icon-only", {
       type: "button",
       "aria-label": "Next row",
       title: "Next row (j)",
-      disabled: () => index.value === groups.length - 1,
+      "aria-disabled": () => String(index.value === groups.length - 1),
       onclick: () => go(1),
     }, icon("right")),
     h(

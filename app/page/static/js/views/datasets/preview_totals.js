@@ -1,7 +1,8 @@
 /** Shows what a preview found in the whole file. */
 
 import { h, icon } from "../../dom.js";
-import { formatCount, formatNumber, formatPercent, formatValue } from "../../format.js";
+import { formatCount, formatNumber, formatValue } from "../../format.js";
+import { formatShare } from "../../pure/dataset_bars.js";
 import { warnOfTotals } from "../../pure/dataset_warnings.js";
 
 /**
@@ -44,7 +45,7 @@ function figures({ spec }, totals) {
     [spec.objective === "dpo" ? "Pairs" : "Rows", formatNumber(totals.num_rows), `trained in an epoch${held}`],
     [
       "Trained tokens",
-      formatPercent(share, 1),
+      formatShare(share),
       `${formatCount(totals.num_labelled_tokens)} of ${formatCount(totals.num_tokens)}`,
       `${formatNumber(totals.num_labelled_tokens)} of ${formatNumber(totals.num_tokens)} tokens carry loss`,
     ],
@@ -57,7 +58,7 @@ function figures({ spec }, totals) {
     ],
     [
       "Saved by packing",
-      formatPercent(totals.padding_saved_share),
+      formatShare(totals.padding_saved_share),
       `${formatCount(totals.num_packed_tokens)} of ${formatCount(totals.num_padded_tokens)} tokens`,
       "Tokens that go through the model, of those that would if each row were padded",
     ],

@@ -1,10 +1,10 @@
 /** Shows what an inspection found in the file. */
 
 import { h, icon } from "../../dom.js";
-import { formatCount, formatNumber, formatPercent } from "../../format.js";
+import { formatCount, formatNumber } from "../../format.js";
 import { emptyState, skeleton } from "../../parts/basic.js";
 import { countSeverities } from "../../pure/dataset_advice.js";
-import { lengthBars, namedBars, quantile, turnBars } from "../../pure/dataset_bars.js";
+import { formatShare, lengthBars, namedBars, quantile, turnBars } from "../../pure/dataset_bars.js";
 import { linkTo } from "../../url.js";
 
 /**
@@ -127,12 +127,7 @@ function rowBars({ num_examples, num_bad_rows, statistics }) {
 
 /** @param {number} total */
 function shareOf(total) {
-  return (/** @type {number} */ count) => {
-    const share = count / Math.max(1, total);
-    return `${formatNumber(count)} (${
-      formatPercent(share, share && (share < 0.01 || share > 0.99) && share < 1 ? 1 : 0)
-    })`;
-  };
+  return (/** @type {number} */ count) => `${formatNumber(count)} (${formatShare(count / Math.max(1, total))})`;
 }
 
 /** @param {DatasetOut} dataset */

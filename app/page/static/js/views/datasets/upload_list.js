@@ -1,12 +1,12 @@
 /** Shows the files on their way, and the uploads that were interrupted. */
 
-import { each, h, icon } from "../../dom.js";
+import { each, fill, h, icon } from "../../dom.js";
 import { formatBytes, formatDuration, formatPercent } from "../../format.js";
 import { progressBar, relativeTime } from "../../parts/basic.js";
 import { confirmAction, showMessage } from "../../parts/overlay.js";
 import { countStoredBytes, isSameFile } from "../../pure/upload_plan.js";
 import { may } from "../../session.js";
-import { computed, onEnd, signal } from "../../signals.js";
+import { computed, effect, onEnd, signal } from "../../signals.js";
 import {
   addFiles,
   cancelUnfinished,
@@ -17,8 +17,9 @@ import {
   pauseUpload,
   unfinished,
   uploads,
+  whenUploadEnds,
 } from "../../upload.js";
-import { linkTo } from "../../url.js";
+import { linkTo, navigate, path } from "../../url.js";
 import { repeat } from "./repeat.js";
 
 /**
@@ -27,6 +28,27 @@ import { repeat } from "./repeat.js";
  */
 
 const SECONDS_BETWEEN_READS = 10;
+/** @type {Partial<Record<import("../../upload.js").UploadState, [string, string]>>} */
+const ICONS = {
+  done: ["check", "good"],
+  failed: ["error", "error"],
+  retrying: ["warning", "warning"],
+  paused: ["pause", ""],
+  waiting: ["clock", ""],
+};
+
+// Uploads go on while other views are shown: these tell how they end.
+whenUploadEnds((upload) => {
+  if (path.peek() === "/datasets") return;
+  const show = { label: "Show", run: () => navigate(linkTo("/datasets")) };
+  if (upload.state.peek() === "done") {
+    const id = upload.datasetId.peek();
+    showMessage(`${upload.name} was uploaded.`, {
+      tone: "good",
+      action: { label: "Show", run: () => navigate(linkTo(`/datasets/${id}`)) },
+    });
+  } else showMessage(`The upload of ${upload.name} has failed.`, { tone: "bad", action: show });
+});
 
 export function uploadList() {
   const abort = new AbortController();
@@ -59,7 +81,7 @@ function uploadRow(upload) {
   const isFailed = () => state.value === "failed";
   return h(
     "li.upload",
-    icon("dataset"),
+    () => icon(ICONS[state.value]?.[0] ?? "upload", ICONS[state.value]?.[1]),
     h(
       "div.upload-text",
       h("p.upload-name", h("strong.break", upload.name), " ", h("span.faint.nowrap", formatBytes(upload.size))),
@@ -70,7 +92,7 @@ function uploadRow(upload) {
           ? null
           : progressBar(() => (upload.size ? upload.sent.value / upload.size : 0), `Upload of ${upload.name}`),
     ),
-    h("div.actions", () => uploadActions(upload)),
+    uploadActions(upload),
   );
 }
 
@@ -101,31 +123,58 @@ function numbers(upload) {
     .filter(Boolean).join(" · ");
 }
 
-/** @param {Upload} upload */
+/**
+ * The buttons change with the state; the focus stays on the same one, or on the first.
+ * @param {Upload} upload
+ */
 function uploadActions(upload) {
-  const state = upload.state.value;
-  const button = (/** @type {string} */ name, /** @type {string} */ label, /** @type {() => void} */ run) =>
-    h("button.ghost.icon-only", {
-      type: "button",
-      title: label,
-      "aria-label": `${label}: ${upload.name}`,
-      onclick: run,
-    }, icon(name));
+  const place = h("div.actions");
+  effect(() => {
+    const focused = place.contains(document.activeElement) ? document.activeElement?.getAttribute("aria-label") : null;
+    fill(place, ...buttonsOf(upload, upload.state.value));
+    const buttons = [...place.querySelectorAll("button, a")];
+    if (focused) (buttons.find((each) => each.getAttribute("aria-label") === focused) ?? buttons[0])?.focus();
+  });
+  return place;
+}
+
+/**
+ * @param {Upload} upload
+ * @param {import("../../upload.js").UploadState} state
+ * @returns {Node[]}
+ */
+function buttonsOf(upload, state) {
+  const button = (
+    /** @type {string} */ name,
+    /** @type {string} */ label,
+    /** @type {() => void} */ run,
+    /** @type {Node | string | null} */ text = null,
+  ) =>
+    h(
+      `button${text ? "" : ".ghost.icon-only"}`,
+      { type: "button", title: text ? null : label, "aria-label": `${label}: ${upload.name}`, onclick: run },
+      icon(name),
+      text,
+    );
+  const dismiss = () => (dismissUpload(upload), focusHeading());
   if (state === "done") {
-    return [
-      h("a.button", { href: linkTo(`/datasets/${upload.datasetId.value}`) }, "Show"),
-      button("cross", "Dismiss", () => dismissUpload(upload)),
-    ];
+    const href = linkTo(`/datasets/${upload.datasetId.peek()}`);
+    return [h("a.button", { href, "aria-label": `Show: ${upload.name}` }, "Show"), button("cross", "Dismiss", dismiss)];
   }
-  return [
-    state === "retrying" && h("button", { type: "button", onclick: () => upload.tryNow() }, countdown(upload)),
-    state === "failed" &&
-    h("button", { type: "button", onclick: () => continueUpload(upload) }, icon("retry"), "Try again"),
-    state === "paused" &&
-    h("button", { type: "button", onclick: () => continueUpload(upload) }, icon("play"), "Continue"),
-    !["failed", "paused"].includes(state) && button("pause", "Pause", () => pauseUpload(upload)),
-    button("cross", "Cancel", () => cancel(upload)),
-  ];
+  const next = {
+    retrying: () => button("retry", "Try now", () => upload.tryNow(), countdown(upload)),
+    failed: () => button("retry", "Try again", () => continueUpload(upload), "Try again"),
+    paused: () => button("play", "Continue", () => continueUpload(upload), "Continue"),
+  };
+  const isStopped = state === "failed" || state === "paused";
+  const first = state in next ? next[/** @type {keyof typeof next} */ (state)]() : null;
+  const pause = isStopped ? null : button("pause", "Pause", () => pauseUpload(upload));
+  const nodes = [first, pause, button("cross", "Cancel", () => cancel(upload))];
+  return nodes.filter((each) => each !== null);
+}
+
+function focusHeading() {
+  document.getElementById("view-heading")?.focus({ preventScroll: true });
 }
 
 /** @param {Upload} upload */
@@ -145,6 +194,7 @@ async function cancel(upload) {
   const text = `${formatBytes(upload.sent.peek())} of ${upload.name} are stored. They are deleted.`;
   if (isWorthAsking && !await confirmAction({ title, text, action: "Cancel upload", isDangerous: true })) return;
   await tell(() => cancelUpload(upload));
+  focusHeading();
 }
 
 /** @param {import("../../signals.js").Signal<UploadOut>} upload */
@@ -154,7 +204,7 @@ function unfinishedRow(upload) {
   const field = h("input", { type: "file", hidden: true, onchange: () => resume(upload.peek(), field) });
   return h(
     "li.upload",
-    icon("warning"),
+    icon("warning", "warning"),
     h(
       "div.upload-text",
       h(

@@ -125,11 +125,13 @@ export function curvesTab(model) {
   const board = new ChartBoard(model);
   const hasCurves = computed(() => board.plans.value.main.length + board.plans.value.others.length > 0);
   const state = computed(() => model.job.value?.state ?? "queued");
+  const hasBegun = computed(() => (model.job.value?.attempt ?? 0) > 0);
+  const isLoading = () => !model.hasHistory.value && !model.historyError.value;
   return h(
     "div.curves",
     () => model.historyError.value && errorBox(model.historyError.value, () => model.load()),
-    when(() => !model.hasHistory.value && !model.historyError.value, chartSkeletons),
-    () => model.hasHistory.value && !hasCurves.value && noCurves(state.value),
+    when(() => isLoading() && hasBegun.value, chartSkeletons),
+    () => !hasCurves.value && (model.hasHistory.value || !hasBegun.value) && noCurves(state.value),
     when(() => model.hasHistory.value && hasCurves.value, () => [
       chartToolbar(board.options, {
         hasTokens: () => board.plans.value.others.some(({ id }) => id === "num_tokens"),

@@ -43,7 +43,7 @@ function eventList(model) {
   const shown = () => found.value.slice(-limit.value);
   const box = h(
     "div.event-box",
-    { tabindex: 0, role: "region", "aria-label": "Events" },
+    { tabindex: 0, role: "region", "aria-label": "List of events" },
     when(
       () => found.value.length > limit.value,
       () =>

@@ -3,7 +3,7 @@
 import { h } from "../../dom.js";
 import { formatNumber } from "../../format.js";
 import { addShortcut } from "../../shortcuts.js";
-import { computed, untracked } from "../../signals.js";
+import { computed, effect, untracked } from "../../signals.js";
 import { path, query, setQuery } from "../../url.js";
 import { artifactsTab } from "./artifacts_tab.js";
 import { curvesTab } from "./curves_tab.js";
@@ -36,6 +36,12 @@ export function jobTabs(model, now) {
     const run = () => setQuery({ tab: id === "curves" ? null : id }, { replace: false });
     addShortcut({ keys: String(index + 1), description: `Show ${label.toLowerCase()}`, group: "This job", run });
   }
+  effect(() => {
+    const { id } = present.value;
+    requestAnimationFrame(() =>
+      document.getElementById(`tab-${id}`)?.scrollIntoView({ block: "nearest", inline: "nearest" })
+    );
+  });
   return h(
     "div.job-body",
     h(
@@ -44,13 +50,17 @@ export function jobTabs(model, now) {
       TABS.map(({ id, label, count }) =>
         h(
           "a.tab",
-          { href: () => addressOf(id), "aria-current": () => (present.value.id === id ? "page" : null) },
+          {
+            id: `tab-${id}`,
+            href: () => addressOf(id),
+            "aria-current": () => (present.value.id === id ? "page" : null),
+          },
           label,
           count && h("span.tab-count.tabular", () => count(model) ? formatNumber(count(model)) : ""),
         )
       ),
     ),
-    h("section.tab-body", { "aria-label": () => present.value.label }, () => {
+    h("div.tab-body", () => {
       const { render } = present.value;
       return untracked(() => render(model, now));
     }),
