@@ -20,6 +20,7 @@ export function jobHeader(model, now, actions) {
   const job = () => /** @type {JobOut} */ (model.job.value);
   return h(
     "div.job-header",
+    h("span.visually-hidden", { role: "status" }, () => `The job is ${job().state}.`),
     viewHeader(
       [h("span", () => job().name ?? job().id), stateBadge(() => job().state), phaseChip(job)],
       { actions: actions.buttons(), back: { to: "/jobs", label: "Jobs" } },
