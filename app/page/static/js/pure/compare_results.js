@@ -48,8 +48,9 @@ export function measureDuration({ started_at: start, finished_at: end }, now) {
 
 /**
  * @typedef {{key: string, label: string, isLowerBetter: boolean | null, isPlace?: boolean,
- *   read: (results: Results) => number | null, format: (value: number) => string}} Column
- *   `isLowerBetter` null: neither is better; `isPlace`: a difference says nothing
+ *   isLoss?: boolean, read: (results: Results) => number | null, format: (value: number) => string}} Column
+ *   `isLowerBetter` null: neither is better; `isPlace`: a difference says nothing;
+ *   `isLoss`: jobs with different objectives cannot be compared by it
  */
 
 /** @type {readonly Column[]} */
@@ -57,6 +58,7 @@ export const COLUMNS = [
   {
     key: "best",
     label: "Best validation loss",
+    isLoss: true,
     isLowerBetter: true,
     read: (r) => r.best?.value ?? null,
     format: formatValue,

@@ -70,7 +70,7 @@ function actionsOf(adapter) {
     h("a.button", {
       href: linkTo("/new", { model: adapter.base_model, init_from: adapter.id }),
       title: "New job that starts from this adapter",
-    }, "Train on"),
+    }, "New job from it"),
     may("write") &&
     h("button.danger-quiet", { type: "button", onclick: () => remove(adapter) }, icon("trash"), "Delete"),
   ];

@@ -6,7 +6,7 @@ import { emptyState, relativeTime, stateBadge } from "../parts/basic.js";
 import { confirmAction } from "../parts/overlay.js";
 import { may, session } from "../session.js";
 import { setTitle, viewHeader } from "../shell.js";
-import { signal } from "../signals.js";
+import { computed, signal } from "../signals.js";
 import { query, setQuery } from "../url.js";
 import { act, rememberKeys } from "./admin/act.js";
 import { askValues, showSecret } from "./admin/dialogs.js";
@@ -116,6 +116,7 @@ function forbidden() {
 function cellsOf(item, refresh) {
   const { id, name, project, scopes, expires_at } = item.peek();
   const isOwn = id === session.peek()?.key_id;
+  const state = computed(() => item.value.state);
   return [
     [h("span.main-text.break", name, isOwn && h("span.chip.own", "this session")), h("code.sub.break", id)],
     project,
@@ -132,7 +133,7 @@ function cellsOf(item, refresh) {
         ? relativeTime(expires_at)
         : h("span.faint", "never"),
     h("div.row-actions", () =>
-      item.value.state === "active" && [
+      state.value === "active" && [
         h(
           "button.ghost",
           { type: "button", onclick: () => rotateKey(item.peek(), isOwn).then(refresh) },

@@ -7,7 +7,7 @@ import { emptyState, progressBar, relativeTime, stateBadge } from "../parts/basi
 import { confirmAction } from "../parts/overlay.js";
 import { may } from "../session.js";
 import { setTitle, viewHeader } from "../shell.js";
-import { signal } from "../signals.js";
+import { computed, signal } from "../signals.js";
 import { linkTo } from "../url.js";
 import { act, encodePath, rememberKeys } from "./admin/act.js";
 import { askValues } from "./admin/dialogs.js";
@@ -86,15 +86,17 @@ function nothing(action) {
  */
 function cellsOf(item, refresh) {
   const read = () => item.value;
+  // What can have the focus is made again only when the state changes.
+  const state = computed(() => item.value.state);
   return [
-    [h("span.main-text.break", item.peek().name), h("span.sub.break", () => sourceOf(read()))],
-    () => stateOf(item),
-    () => read().license ?? h("span.faint", read().state === "ready" ? "unknown" : "–"),
+    [h("span.main-text.break", item.peek().name), h("span.sub.one-line", { title: () => sourceOf(read()) }, () => sourceOf(read())), h("span.sub.bad.break", () => read().failure?.message ?? "")],
+    () => stateOf(item, state.value),
+    () => read().license ? h("span.keep", read().license) : h("span.faint", read().state === "ready" ? "unknown" : "–"),
     () => formatCount(read().num_parameters),
     () => formatNumber(read().max_seq_len),
     () => formatBytes(read().num_bytes),
     relativeTime(item.peek().created_at),
-    h("div.row-actions", () => actionsOf(read(), refresh)),
+    h("div.row-actions", () => actionsOf(item.peek(), state.value, refresh)),
   ];
 }
 
@@ -105,10 +107,11 @@ function sourceOf({ hub, path, hub_name, revision, projects }) {
   return parts.filter(Boolean).join(" · ");
 }
 
-/** @param {Item} item */
-function stateOf(item) {
-  const { state, failure } = item.value;
-  if (state === "failed") return [stateBadge(state), h("span.sub.bad.break", failure?.message ?? "")];
+/**
+ * @param {Item} item
+ * @param {Model["state"]} state
+ */
+function stateOf(item, state) {
   if (state !== "fetching") return stateBadge(state);
   const share = () => (item.value.num_bytes ? item.value.num_bytes_done / item.value.num_bytes : 0);
   const done = () => `${formatPercent(share())} of ${formatBytes(item.value.num_bytes)}`;
@@ -122,10 +125,11 @@ function stateOf(item) {
 
 /**
  * @param {Model} model
+ * @param {Model["state"]} state
  * @param {() => Promise<void>} refresh
  */
-function actionsOf(model, refresh) {
-  const { name, state } = model;
+function actionsOf(model, state, refresh) {
+  const { name } = model;
   return [
     state === "ready" && may("write") && h("a.button.ghost", { href: linkTo("/new", { model: name }) }, "New job"),
     state === "failed" && may("admin") &&

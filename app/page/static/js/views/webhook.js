@@ -6,7 +6,7 @@ import { copyButton, emptyState, identifier, relativeTime, stateBadge } from "..
 import { confirmAction, showDialog } from "../parts/overlay.js";
 import { may } from "../session.js";
 import { setTitle, viewHeader } from "../shell.js";
-import { effect, signal, untracked } from "../signals.js";
+import { computed, effect, signal, untracked } from "../signals.js";
 import { linkTo, navigate, query, setQuery } from "../url.js";
 import { act, rememberKeys } from "./admin/act.js";
 import { askValues, showSecret } from "./admin/dialogs.js";
@@ -48,15 +48,15 @@ export function render({ id }) {
     return /** @type {Found} */ ({ webhook, ...deliveries, state });
   });
   followState(source.refresh);
-  const webhook = () => source.data.value?.webhook;
-  effect(() => setTitle(webhook()?.name ?? webhook()?.url ?? "Webhook"));
+  const webhook = computed(() => source.data.value?.webhook);
+  effect(() => setTitle(titleOf(webhook.value)));
   const items = () => source.data.value?.items ?? [];
   return h(
     "div",
-    viewHeader(() => webhook()?.name ?? webhook()?.url ?? "Webhook", {
+    viewHeader(() => titleOf(webhook.value), {
       back: { to: "/webhooks", label: "Webhooks" },
-      below: () => webhook() && factsOf(/** @type {Webhook} */ (webhook())),
-      actions: () => may("write") && webhook() && actionsOf(base, /** @type {Webhook} */ (webhook()), source.refresh),
+      below: () => webhook.value && factsOf(/** @type {Webhook} */ (webhook.value)),
+      actions: () => may("write") && webhook.value && actionsOf(base, /** @type {Webhook} */ (webhook.value), source.refresh),
     }),
     polled(source, () =>
       h(
@@ -80,6 +80,11 @@ export function render({ id }) {
         }),
       )),
   );
+}
+
+/** @param {Webhook | undefined} webhook */
+function titleOf(webhook) {
+  return webhook?.name ?? webhook?.url ?? "Webhook";
 }
 
 /** @param {() => void} refresh */
@@ -235,6 +240,7 @@ async function remove(base, { name, url }) {
  */
 function cellsOf(item, base, refresh) {
   const { id, type, event_id, created_at } = item.peek();
+  const state = computed(() => item.value.state);
   const again = () =>
     act(() => post(`${base}/deliveries/${encodeURIComponent(id)}/redeliver`), {
       done: "A new delivery of the event was created.",
@@ -242,7 +248,7 @@ function cellsOf(item, base, refresh) {
     });
   return [
     [h("span.main-text", shortEvent(type)), h("code.sub", event_id)],
-    () => stateBadge(item.value.state),
+    () => stateBadge(state.value),
     () => String(item.value.num_tries),
     () => answerOf(item.value),
     relativeTime(created_at),
@@ -250,7 +256,7 @@ function cellsOf(item, base, refresh) {
       "div.row-actions",
       h("button.ghost", { type: "button", onclick: () => showBody(item.peek()) }, "Show body"),
       () =>
-        may("write") && item.value.state !== "pending" &&
+        may("write") && state.value !== "pending" &&
         h("button.ghost", { type: "button", onclick: again }, icon("retry"), "Redeliver"),
     ),
   ];

@@ -5,7 +5,7 @@ import { each, h, icon } from "../dom.js";
 import { formatDuration, formatNumber, formatPlural } from "../format.js";
 import { emptyState, progressBar, relativeTime, stateBadge } from "../parts/basic.js";
 import { setTitle, viewHeader } from "../shell.js";
-import { effect, untracked } from "../signals.js";
+import { computed, effect, untracked } from "../signals.js";
 import { linkTo, query, setQuery } from "../url.js";
 import { poll, polled } from "./admin/poll.js";
 
@@ -16,6 +16,8 @@ import { poll, polled } from "./admin/poll.js";
  * @typedef {import("../signals.js").Signal<Worker>} Item
  * @typedef {{workers: Worker[], queues: Queues, job: JobOut | null}} Found
  */
+
+const PASSING = ["offline", "draining", "disk_full", "busy"];
 
 export function render() {
   setTitle("Workers");
@@ -120,7 +122,7 @@ function jobNotice({ job, workers }) {
       : `No worker can take it now: ${waiting_for ?? "see the reasons below"}.`
     : `It is ${state}; the reasons below are those for a job like it.`;
   return h(
-    "div.notice.tone-info",
+    "div.notice.tone-info.worker-notice",
     icon("info"),
     h("div.notice-text", h("p", "Workers for ", h("a", { href: linkTo(`/jobs/${id}`) }, name ?? id), ". ", text)),
     h("button.ghost", { type: "button", onclick: () => setQuery({ job: null }) }, "Show without the job"),
@@ -132,6 +134,7 @@ function workerCard(item) {
   const worker = () => item.value;
   const isTraining = item.peek().queues.includes("training");
   const used = () => Math.max(0, worker().memory_gb - (worker().free_memory_gb ?? worker().memory_gb));
+  const jobId = computed(() => worker().job_id ?? null);
   const title = () => worker().device_name ?? (worker().device === "cpu" ? "CPU" : worker().device);
   return h(
     "article.card.worker-card",
@@ -154,13 +157,7 @@ function workerCard(item) {
     ),
     h(
       "dl.facts",
-      () =>
-        worker().job_id
-          ? [
-            h("dt", "Job"),
-            h("dd", h("a", { href: linkTo(`/jobs/${worker().job_id}`) }, `…${String(worker().job_id).slice(-8)}`)),
-          ]
-          : null,
+      () => jobId.value && [h("dt", "Job"), h("dd", h("a", { href: linkTo(`/jobs/${jobId.value}`) }, `…${jobId.value.slice(-8)}`))],
       h("dt", "Work"),
       h("dd", isTraining ? "Trains jobs" : "Inspects datasets, fetches models, sends webhooks"),
       () => labelsOf(worker()),
@@ -208,8 +205,14 @@ function verdictOf({ can_take_job, reasons }) {
   if (can_take_job) return h("p.worker-verdict.good", icon("check"), h("span", "Can take the job now"));
   return h(
     "ul.worker-verdicts",
-    (reasons ?? []).map(({ message }) => h("li.worker-verdict", icon("cross"), h("span", message))),
+    sortReasons(reasons ?? []).map(({ message }) => h("li.worker-verdict", icon("cross"), h("span", message))),
   );
+}
+
+/** What does not pass by itself comes first. @param {readonly {code: string, message: string}[]} reasons */
+function sortReasons(reasons) {
+  const isPassing = (/** @type {{code: string}} */ { code }) => Number(PASSING.includes(code));
+  return [...reasons].sort((one, other) => isPassing(one) - isPassing(other));
 }
 
 /** @param {Worker} worker */

@@ -44,7 +44,7 @@ export function askValues({ title, text, fields, action, send }) {
         "form.dialog-body",
         { onsubmit: submit, novalidate: true },
         text && h("p", text),
-        fields.map((field) => fieldOf(field, values, failure)),
+        fields.map((field, at) => fieldOf(field, values, failure, at === 0)),
         () => unplaced(failure.value, fields),
         h(
           "div.actions.end",
@@ -68,7 +68,19 @@ export function showSecret({ title, secret, text }) {
       h(
         "div.dialog-body",
         h("p", text),
-        h("div.secret", h("code.break", secret), copyButton(() => secret, "Copy the secret")),
+        h(
+          "div.secret",
+          h("textarea", {
+            readonly: true,
+            rows: 2,
+            autofocus: true,
+            spellcheck: "false",
+            "aria-label": "Secret",
+            ".value": secret,
+            onfocus: (/** @type {Event} */ event) => /** @type {HTMLTextAreaElement} */ (event.target).select(),
+          }),
+          copyButton(() => secret, "Copy the secret"),
+        ),
         h(
           "p.notice.tone-warn",
           icon("warning"),
@@ -83,8 +95,9 @@ export function showSecret({ title, secret, text }) {
  * @param {DialogField} field
  * @param {import("../../signals.js").Signal<Record<string, any>>} values
  * @param {import("../../signals.js").Signal<unknown>} failure
+ * @param {boolean} isFirst
  */
-function fieldOf(field, values, failure) {
+function fieldOf(field, values, failure, isFirst) {
   const { name, label, help, kind = "text" } = field;
   const id = `dialog-${name}`;
   const problem = () => messageFor(failure.value, name);
@@ -102,6 +115,7 @@ function fieldOf(field, values, failure) {
       spellcheck: "false",
       placeholder: field.placeholder ?? null,
       ".value": String(field.value ?? ""),
+      autofocus: isFirst,
       "aria-required": field.isRequired ? "true" : null,
       "aria-describedby": `${id}-help ${id}-problem`,
       "aria-invalid": () => (problem() ? "true" : null),

@@ -3,6 +3,7 @@
 import { get } from "../../api.js";
 import { h, icon } from "../../dom.js";
 import { errorBox, skeleton } from "../../parts/basic.js";
+import { shareEqual } from "../../pure/share.js";
 import { onEnd, signal } from "../../signals.js";
 
 const PAUSE = 5_000;
@@ -32,7 +33,7 @@ export function poll(read) {
     try {
       const found = await read(own.signal);
       if (own.signal.aborted) return;
-      data.value = found;
+      data.value = shareEqual(data.peek(), found);
       error.value = null;
     } catch (problem) {
       if (own.signal.aborted) return;
