@@ -89,7 +89,7 @@ function pager(groups, index, go) {
     }, icon("right")),
     h(
       "h2",
-      { role: "status" },
+      { "aria-live": "polite" },
       "Line ",
       () => formatNumber(line()),
       h("span.faint.tabular", () => ` ${index.value + 1} of ${groups.length}`),
