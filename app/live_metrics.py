@@ -1,7 +1,7 @@
 """Defines all Redis keys of the project, and the live metrics stored there. Redis may lose all of it: PostgreSQL stores
 it too."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import redis
@@ -49,17 +49,30 @@ def _batches(job_ids: Sequence[str]) -> Iterator[list[str]]:
         yield [metrics_key(id) for id in job_ids[start : start + KEYS_A_COMMAND]]
 
 
-async def newest_live(client: redis.asyncio.Redis, job_id: str) -> str:
-    """Return the position of the newest live point."""
-    newest: Any = await client.xrevrange(metrics_key(job_id), count=1)
-    return str(newest[0][0].decode()) if newest else "0"
+async def read_newest(
+    client: redis.asyncio.Redis, job_ids: Sequence[str], limit: int
+) -> dict[str, tuple[str, list[MetricPoint]]]:
+    """Return, by job, the position of the newest live point, and the last points up to it, oldest first."""
+    async with client.pipeline(transaction=False) as pipe:
+        for job_id in job_ids:
+            pipe.xrevrange(metrics_key(job_id), count=limit)
+        found: Any = await pipe.execute()
+    return {
+        job_id: (newest_first[0][0].decode() if newest_first else "0", _points(newest_first[::-1]))
+        for job_id, newest_first in zip(job_ids, found, strict=True)
+    }
 
 
 async def read_live(
-    client: redis.asyncio.Redis, job_id: str, after: str, wait_seconds: float
-) -> tuple[str, list[MetricPoint]]:
-    """Return the points published after position `after`, waiting for the first, and the position to continue from."""
-    found: Any = await client.xread({metrics_key(job_id): after}, count=500, block=max(int(wait_seconds * 1000), 1))
-    entries = found[0][1] if found else []
-    points = [MetricPoint.model_validate_json(fields[b"point"]) for _, fields in entries]
-    return (entries[-1][0].decode() if entries else after), points
+    client: redis.asyncio.Redis, positions: Mapping[str, str], wait_seconds: float
+) -> dict[str, tuple[str, list[MetricPoint]]]:
+    """Return, for each job with points published after its position, these points and the position to continue from.
+    Wait for the first one."""
+    streams: Any = {metrics_key(job_id): position for job_id, position in positions.items()}
+    found: Any = await client.xread(streams, count=500, block=max(int(wait_seconds * 1000), 1))
+    jobs = {metrics_key(job_id).encode(): job_id for job_id in positions}
+    return {jobs[key]: (entries[-1][0].decode(), _points(entries)) for key, entries in found or ()}
+
+
+def _points(entries: Sequence[Any]) -> list[MetricPoint]:
+    return [MetricPoint.model_validate_json(fields[b"point"]) for _, fields in entries]

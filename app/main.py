@@ -19,13 +19,18 @@ from app.db.session import Reads, Sessions, connect, open_sessions, transaction
 from app.domain.caller import RecognizedKey
 from app.jobs.artifacts.routes import router as artifacts
 from app.jobs.checkpoints.routes import router as checkpoints
-from app.jobs.events.routes import router as watching
+from app.jobs.events.routes import router as events
 from app.jobs.metrics.routes import router as metrics
 from app.jobs.read_routes import SeenJobs
 from app.jobs.read_routes import router as reading_jobs
 from app.jobs.routes import router as jobs
 from app.jobs.shown import find_versions
 from app.jobs.waits import JobWaits
+from app.jobs.watching.hub import JobHub
+from app.jobs.watching.news import find_news
+from app.jobs.watching.project_news import find_project_news
+from app.jobs.watching.project_watcher import ProjectHub
+from app.jobs.watching.routes import router as watching
 from app.keys.routes import router as keys
 from app.keys.service import KeyService
 from app.models.routes import router as models
@@ -56,6 +61,7 @@ ROUTERS = (
     # Polls come first: the routes are checked in this order.
     reading_jobs,
     jobs,
+    events,
     watching,
     datasets,
     dataset_checks,
@@ -119,9 +125,23 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     app.state.job_waits = waits = JobWaits(
         lambda project_id, ids: reads.ask(lambda connection: find_versions(connection, project_id, ids))
     )
-    with on_stop_signal(waits.close):
+    app.state.job_hub = hub = JobHub(
+        lambda asked: reads.ask(lambda connection: find_news(connection, asked)), app.state.redis
+    )
+
+    app.state.project_hub = project_hub = ProjectHub(
+        lambda project_id, known: reads.ask(lambda connection: find_project_news(connection, project_id, known))
+    )
+
+    def end_waits() -> None:
+        for each in (waits, hub, project_hub):
+            each.close()
+
+    with on_stop_signal(end_waits):
         yield
-    waits.close()
+    end_waits()
+    await hub.stop()
+    await project_hub.stop()
     await keys.close()
     await cookies.tokens.close()
     await app.state.redis.aclose()

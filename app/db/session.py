@@ -52,6 +52,13 @@ def transaction(sessions: Sessions, step: str = "commit") -> Iterator[Session]:
         reach(f"after_{step}")
 
 
+def hold_snapshot(session: Session) -> None:
+    """Let all statements of the session's transaction, which only read, see the same data. Call it before the first
+    one."""
+    options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    session.connection(execution_options=options)
+
+
 def is_outage(error: DBAPIError) -> bool:
     """Say whether PostgreSQL is away, busy or out of resources, so that the statement is not at fault."""
     return error.connection_invalidated or isinstance(error, OperationalError)

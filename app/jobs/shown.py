@@ -71,6 +71,16 @@ def find_shown(connection: Connection, project_id: str, id: str) -> ShownJob:
     row = rows.one_or_none() if rows else None
     if row is None:
         raise JobNotFound(id)
+    return _with_standing(row)
+
+
+def find_many_shown(connection: Connection, project_id: str, ids: Sequence[str]) -> list[ShownJob]:
+    """Return those of the jobs that exist, with their standing."""
+    rows = connection.execute(several_jobs(), {"project_id": project_id, "ids": list(ids)})
+    return [_with_standing(row) for row in rows]
+
+
+def _with_standing(row: Row[Any]) -> ShownJob:
     if row.state != JobState.queued:
         return shown(row)._replace(basis=(row.version, row.adapter_id))
     standing = Standing(row.position, row.is_inspected, row.reached_limit, read_placements(row.placements))
@@ -95,6 +105,11 @@ def list_shown(
     statement = page_of_jobs(frozenset(given), wanted.without_metadata)
     rows = connection.execute(statement, given | {"project_id": project_id, "limit": limit + 1})
     return [shown(row) for row in rows]
+
+
+def list_shown_by_id(connection: Connection, project_id: str, ids: Sequence[str]) -> list[ShownJob]:
+    """Return those of the jobs that exist, as a list shows them."""
+    return [shown(row) for row in connection.execute(listed_jobs(), {"project_id": project_id, "ids": list(ids)})]
 
 
 def page_parameters(wanted: JobFilter, after: Cursor | None) -> dict[str, Any]:
@@ -137,6 +152,16 @@ def from_jobs(*columns: ColumnElement[Any]) -> Select[Any]:
 @cache
 def one_job() -> Select[Any]:
     return from_jobs(*job_columns(), *standing_columns()).where(Job.id == bindparam("id"))
+
+
+@cache
+def several_jobs() -> Select[Any]:
+    return from_jobs(*job_columns(), *standing_columns()).where(Job.id == func.any(bindparam("ids")))
+
+
+@cache
+def listed_jobs() -> Select[Any]:
+    return from_jobs(*job_columns()).where(Job.id == func.any(bindparam("ids")))
 
 
 @cache

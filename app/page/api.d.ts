@@ -97,6 +97,11 @@ export interface CheckpointOut {
   created_at: string;
 }
 
+export interface CreatedBy {
+  key_id: string;
+  key_name: string;
+}
+
 export type DatasetCheckFailure = "dataset_invalid" | "too_many_bad_rows" | "reasoning_not_rendered" | "file_missing" | "model_not_found" | "model_unusable" | "out_of_memory" | "timed_out" | "disk_full" | "internal_error";
 
 export interface DatasetCheckFailureOut {
@@ -169,6 +174,7 @@ export interface EarlyStopping {
 export interface EventList {
   items: EventOut[];
   next_after: number | null;
+  stream_cursor: string;
 }
 
 export interface EventOut {
@@ -226,6 +232,7 @@ export interface JobOut {
   inexact_resumes: InexactResume[];
   resume_from: string | null;
   retry_of: string | null;
+  created_by: CreatedBy | null;
   created_at: string;
   started_at: string | null;
   finished_at: string | null;
@@ -298,6 +305,7 @@ export interface MetricList {
   items: MetricPoint[];
   next_after_step: number | null;
   downsampled: boolean;
+  stream_cursor: string;
 }
 
 export interface MetricPoint {
@@ -817,6 +825,7 @@ export interface WorkerOut {
   draining: boolean;
   disk_full: boolean;
   busy: boolean;
+  job_id: string | null;
   can_take_job: boolean | null;
   reasons: ReasonOut[] | null;
   started_at: string;

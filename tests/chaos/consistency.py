@@ -19,7 +19,8 @@ from sqlalchemy.orm import Session
 from app.db.session import transaction
 from app.db.tables import Adapter, Artifact, Attempt, Job, JobEvent, MetricValue, OutboxRow
 from app.domain.jobs.state import FINAL, JobState
-from app.jobs.events.stream import StreamCursor, look
+from app.jobs.watching.cursors import StreamCursor
+from app.jobs.watching.news import look
 from tests.chaos.history import History, RecordedEvent
 from tests.chaos.job_views import descendants
 from tests.chaos.plan import JobPlan

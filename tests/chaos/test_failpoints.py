@@ -123,7 +123,7 @@ CASES: dict[str, Case] = {
     **{case.__name__: case for case in (delete_job, clean_dataset, delete_dataset, delete_adapter)},
     **{case.__name__: case for case in (create_fine_tuning_job, pause_fine_tuning_job, create_upload)},
     **{case.__name__: case for case in (delete_file, delete_model)},
-    **dict.fromkeys(("stream_job", "follow"), watch),
+    "follow": watch,
     **{case.__name__: case for case in (relay, remind, recover_lost_work)},
     **dict.fromkeys(("collect", "delete_object"), collect),
     **dict.fromkeys(("expire_datasets", "let_go_of_checkpoints", "find_ended_attempts", "visit_attempt"), retain),

@@ -132,7 +132,7 @@ def test_the_openapi_document_lists_every_route() -> None:
             served |= {(method, route.path.replace(":path}", "}")) for method in methods}
     pages = {"/openapi.json", "/docs", "/docs-assets", "/v1", "/ui", "/ui/{path}"}
     assert served == {(method, path) for method, path, _ in ROUTES} | {("GET", page) for page in pages}
-    assert {path.split("/")[1] for _, path, _ in KEYED} == {*NOUNS, "models", "workers", "queues", "session"}
+    assert {path.split("/")[1] for _, path, _ in KEYED} == {*NOUNS, "models", "workers", "queues", "session", "stream"}
 
 
 def test_the_reference_page_loads_nothing_from_other_servers(server: TestClient) -> None:
@@ -319,7 +319,7 @@ def test_lists_contain_only_the_callers_resources(
 ) -> None:
     key, owner_key = make_key("default"), make_key("stranger")
     lists = {path for method, path, _ in KEYED if method == "GET" and "{" not in path}
-    lists -= {"/projects", "/keys", "/session"}
+    lists -= {"/projects", "/keys", "/session", "/stream"}
     for path in lists - ACROSS_PROJECTS:
         assert ask("GET", path, key).json()["items"] == [], path
         assert len(ask("GET", path, owner_key).json()["items"]) == 1, path

@@ -23,7 +23,7 @@ FOLDER = ROOT / "docs" / "screenshots"
 MAX_BYTES = 300_000
 SETTLED = "() => !document.querySelector('.skeleton, .job-skeleton, [aria-busy=true]')"
 """Says that nothing is loading. An arrow function, since the page's policy forbids evaluating a text again."""
-SETTLED_MS, DRAWN_MS = 10_000, 400
+DRAWN_MS = 400
 
 
 class Shot(NamedTuple):
@@ -73,13 +73,18 @@ SHOTS: tuple[Shot, ...] = (
 )
 
 
-def take(page: "Page", shot: Shot, demo: Demo, name: str) -> Path:
+def show_view(page: "Page", shot: Shot, demo: Demo) -> None:
+    """Open the view and wait until it has loaded."""
     page.goto(shot.path(demo))
     page.get_by_role("heading", name=shot.heading).first.wait_for()
-    page.wait_for_function(SETTLED, timeout=SETTLED_MS)
+    page.wait_for_function(SETTLED)
     page.evaluate("() => document.fonts.ready.then(() => null)")
     if shot.prepare:
         shot.prepare(page)
+
+
+def take(page: "Page", shot: Shot, demo: Demo, name: str) -> Path:
+    show_view(page, shot, demo)
     page.wait_for_timeout(DRAWN_MS)  # a chart draws in the next frame
     return save_screenshot(page, name)
 

@@ -39,3 +39,6 @@ class EventList(BaseModel):
     """Events, oldest first."""
     next_after: int | None
     """The `after` of the next page; null if there is nothing more yet."""
+    stream_cursor: str
+    """Number of the last event of this page; without events, of the job's last one. It is the first part of a stream's
+    `after`."""

@@ -71,6 +71,17 @@ class MetricRepository:
             for (attempt, number, step, at), group in groupby(self.session.execute(query), key=itemgetter(0, 1, 2, 3))
         ]
 
+    def find_newest(self, project_id: str, job_id: str) -> tuple[int, int]:
+        """Return attempt and number of the newest stored point, or zeros."""
+        query = (
+            select(MetricValue.attempt, MetricValue.number)
+            .where(MetricValue.project_id == project_id, MetricValue.job_id == job_id)
+            .order_by(MetricValue.attempt.desc(), MetricValue.number.desc())
+            .limit(1)
+        )
+        found = self.session.execute(query).one_or_none()
+        return (found.attempt, found.number) if found else (0, 0)
+
     def spans(
         self, project_id: str, job_id: str, names: Sequence[str] = (), *, rewound_too: bool = False
     ) -> list[Span]:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 
+from app.db.session import hold_snapshot
 from app.errors import BadRequest, JobNotFound
 from app.jobs.metrics.csv_export import as_csv, read_windows
 from app.jobs.metrics.curve import ENDLESS, Span
@@ -51,14 +52,18 @@ def list_metrics(
     A range of any length is returned in at most `max_points` points. If it contains more, it is `downsampled`: the
     points are shared evenly among the metrics, and each metric has its lowest and highest measured value in each of
     several equal groups of steps. With `after_step` or `limit`, every point is returned, page by page.
+
+    A stream that begins after `stream_cursor` continues the curves without a gap or a repeat.
     """
+    hold_snapshot(session)
     JobRepository(session).get(caller.project_id, id)
     metrics = MetricRepository(session)
+    newest = "{}.{}".format(*metrics.find_newest(caller.project_id, id))
     by_page, by_range = (after_step, limit), (from_step, to_step, max_points)
     if by_page == (None, None):
         bounds = (from_step or 0, ENDLESS if to_step is None else to_step)
         found = metrics.overview(caller.project_id, id, names, *bounds, max_points or MOST_POINTS)
-        return MetricList(items=found.points, next_after_step=None, downsampled=found.downsampled)
+        return MetricList(items=found.points, next_after_step=None, downsampled=found.downsampled, stream_cursor=newest)
     if by_range != (None, None, None):
         raise BadRequest(
             "after_step and limit page through every point; from_step, to_step and max_points downsample a range. "
@@ -66,8 +71,8 @@ def list_metrics(
         )
     size = limit or MOST_POINTS
     points = metrics.curve(caller.project_id, id, names, -1 if after_step is None else after_step, size + 1)
-    more = len(points) > size
-    return MetricList(items=points[:size], next_after_step=points[size - 1].step if more else None, downsampled=False)
+    following = points[size - 1].step if len(points) > size else None
+    return MetricList(items=points[:size], next_after_step=following, downsampled=False, stream_cursor=newest)
 
 
 @router.head("/{id}/metrics.csv", include_in_schema=False)

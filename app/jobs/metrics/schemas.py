@@ -15,3 +15,6 @@ class MetricList(BaseModel):
     """The `after_step` of the next page; null if there is nothing more yet, or a range was requested."""
     downsampled: bool
     """Whether the range contains more points; if so, only the extremes are returned."""
+    stream_cursor: str
+    """Attempt and number of the newest point that is stored: the part of a stream's `after` that follows the event's
+    number. Of several pages, the first one's misses no point."""

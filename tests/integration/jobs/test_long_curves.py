@@ -267,7 +267,12 @@ def test_infinite_tiny_and_nan_values_are_exported_exactly(
 
 def test_a_job_without_metrics_is_exported_as_empty_files(api: TestClient, post: Callable[..., str]) -> None:
     id = post()
-    assert api.get(f"/jobs/{id}/metrics").json() == {"items": [], "next_after_step": None, "downsampled": False}
+    assert api.get(f"/jobs/{id}/metrics").json() == {
+        "items": [],
+        "next_after_step": None,
+        "downsampled": False,
+        "stream_cursor": "0.0",
+    }
     assert api.get(f"/jobs/{id}/metrics.csv").text == "name,step,value,attempt,number,measured_at\n"
     table = pyarrow.parquet.read_table(io.BytesIO(api.get(f"/jobs/{id}/metrics.parquet").content))
     assert (table.num_rows, table.column_names) == (0, ["name", "step", "value", "attempt", "number", "measured_at"])

@@ -1,6 +1,6 @@
 /** Writes values as source text: for a shell, as JSON and as Python. Pure: no DOM. */
 
-const WIDTH = 60;
+const WIDTH = 48;
 
 /**
  * Return a word that a POSIX shell reads as the text.

@@ -55,7 +55,7 @@ export function labelMetric(name) {
 export function listShared(namesByJob) {
   /** @type {Map<string, number>} */
   const counts = new Map();
-  for (const names of namesByJob) { for (const name of names) counts.set(name, (counts.get(name) ?? 0) + 1); }
+  for (const names of namesByJob) for (const name of names) counts.set(name, (counts.get(name) ?? 0) + 1);
   const least = Math.min(2, namesByJob.filter((names) => names.length).length);
   const shared = [...counts].filter(([name, count]) => !LEFT_OUT.has(name) && !LOSSES.includes(name) && count >= least);
   const others = shared.sort(([a], [b]) => labelMetric(a).localeCompare(labelMetric(b))).map(([name]) => name);

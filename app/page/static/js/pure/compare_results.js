@@ -47,17 +47,39 @@ export function measureDuration({ started_at: start, finished_at: end }, now) {
 }
 
 /**
- * @typedef {{key: string, label: string, isLowerBetter: boolean | null, read: (results: Results) => number | null,
- *   format: (value: number) => string}} Column  `isLowerBetter` null: neither is better
+ * @typedef {{key: string, label: string, isLowerBetter: boolean | null, isPlace?: boolean,
+ *   isLoss?: boolean, read: (results: Results) => number | null, format: (value: number) => string}} Column
+ *   `isLowerBetter` null: neither is better; `isPlace`: a difference says nothing;
+ *   `isLoss`: jobs with different objectives cannot be compared by it
  */
 
 /** @type {readonly Column[]} */
 export const COLUMNS = [
-  { key: "best", label: "Best validation loss", isLowerBetter: true, read: (r) => r.best?.value ?? null, format: formatValue },
-  { key: "step", label: "At step", isLowerBetter: null, read: (r) => r.best?.step ?? null, format: (v) => formatNumber(v) },
+  {
+    key: "best",
+    label: "Best validation loss",
+    isLoss: true,
+    isLowerBetter: true,
+    read: (r) => r.best?.value ?? null,
+    format: formatValue,
+  },
+  {
+    key: "step",
+    label: "At step",
+    isLowerBetter: null,
+    isPlace: true,
+    read: (r) => r.best?.step ?? null,
+    format: (v) => formatNumber(v),
+  },
   { key: "loss", label: "Latest training loss", isLowerBetter: true, read: (r) => r.loss, format: formatValue },
-  { key: "speed", label: "Tokens/s", isLowerBetter: false, read: (r) => r.speed, format: (v) => formatNumber(Math.round(v)) },
-  { key: "seconds", label: "Duration", isLowerBetter: true, read: (r) => r.seconds, format: formatDuration },
+  {
+    key: "speed",
+    label: "Tokens/s",
+    isLowerBetter: false,
+    read: (r) => r.speed,
+    format: (v) => formatNumber(Math.round(v)),
+  },
+  { key: "seconds", label: "Duration", isLowerBetter: null, read: (r) => r.seconds, format: formatDuration },
 ];
 
 /**

@@ -35,7 +35,7 @@ export const SECTIONS = [
       },
     ],
   },
-  { id: "method", title: "Method", isEssential: true, rows: ["/method", "/objective", "/dpo/beta"] },
+  { id: "method", title: "Method and objective", isEssential: true, rows: ["/method", "/objective", "/dpo/beta"] },
   {
     id: "training",
     title: "Training",

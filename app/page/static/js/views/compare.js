@@ -49,7 +49,8 @@ function addButton(options) {
     {
       type: "button",
       disabled: () => options.ids.value.length >= MOST_COMPARED,
-      title: () => options.ids.value.length >= MOST_COMPARED ? `${MOST_COMPARED} jobs are compared at most` : "Add jobs (a)",
+      title: () =>
+        options.ids.value.length >= MOST_COMPARED ? `${MOST_COMPARED} jobs are compared at most` : "Add jobs (a)",
       onclick: () => pickJobs(options),
     },
     icon("plus"),

@@ -68,7 +68,12 @@ export function controls(options, entries) {
       ),
     ),
     toggleButton("Log", "Logarithmic values (l)", options.isLog, toggleLog),
-    toggleButton("Hide outliers", "Values from the 1st to the 99th percentile (o)", options.hidesOutliers, toggleOutliers),
+    toggleButton(
+      "Hide outliers",
+      "Values from the 1st to the 99th percentile (o)",
+      options.hidesOutliers,
+      toggleOutliers,
+    ),
     baselineField(options, entries),
   );
 }

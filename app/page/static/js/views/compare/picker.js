@@ -95,7 +95,11 @@ function pickerItem(job, options) {
         disabled: () => !isOn() && options.ids.value.length >= MOST_COMPARED,
         onchange: toggle,
       }),
-      h("span.picker-name", h("span.truncate", job.name || job.id), h("span.job-sub.truncate", `${job.base_model} · ${job.method}`)),
+      h(
+        "span.picker-name",
+        h("span.truncate", job.name || job.id),
+        h("span.job-sub.truncate", `${job.base_model} · ${job.method}`),
+      ),
       stateBadge(job.state),
       h("span.faint.nowrap", relativeTime(job.created_at)),
     ),

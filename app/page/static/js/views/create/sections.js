@@ -49,6 +49,7 @@ function foldedSection(form, section) {
     { hidden: () => !isShown() },
     h(
       "summary",
+      { class: () => (form.changes().some((field) => pointers.includes(field.pointer)) ? "changed" : "") },
       icon("right", "turn"),
       h("h2", section.title),
       h("span.form-differs", () => summaryOf(form, pointers)),

@@ -2,6 +2,7 @@
 
 import { createIdempotencyKey, post, request } from "../../api.js";
 import { h, icon, when } from "../../dom.js";
+import { formatNumber } from "../../format.js";
 import { confirmAction, showDialog, showMessage } from "../../parts/overlay.js";
 import { actionsFor } from "../../pure/job_actions.js";
 import { may } from "../../session.js";
@@ -103,7 +104,7 @@ export class JobActions {
 
   async retry() {
     const checkpoint = this.model.checkpoints.peek()?.[0] ?? null;
-    const from = checkpoint ? await askStart(checkpoint.step) : "start";
+    const from = await askStart(checkpoint?.step ?? null);
     if (!from) return;
     const headers = { idempotencyKey: createIdempotencyKey() };
     const job = await this.run(RETRY_KEY, () => post(`${this.model.path}/retry`, { from }, headers));
@@ -137,7 +138,7 @@ export class JobActions {
     const id = computed(() => this.model.job.value?.adapter_id ?? null);
     return () =>
       id.value &&
-      h("a.button.primary", { href: linkTo(`/adapters/${id.value}`) }, icon("adapter"), "Open adapter");
+      h("a.button.primary", { href: linkTo(`/adapters/${id.value}`) }, icon("adapter"), "Adapter");
   }
 
   /** The buttons that apply now. */
@@ -145,12 +146,12 @@ export class JobActions {
     const { model } = this;
     return [
       this.adapterLink(),
-      this.buttonFor("resume", "play", "Resume", "button.primary", () => this.resume(), "r"),
+      this.buttonFor("resume", "play", "Resume", "button", () => this.resume(), "r"),
       this.buttonFor("pause", "pause", "Pause", "button", () => this.pause(), "p"),
       this.buttonFor("cancel", "stop", "Cancel", "button.danger-quiet", () => this.cancel(), "x"),
       this.buttonFor("retry", "retry", "Retry", "button", () => this.retry(), "t"),
       when(
-        () => may("write"),
+        () => may("write") && !model.isDeleted.value,
         () =>
           h(
             "a.button",
@@ -192,24 +193,27 @@ export class JobActions {
 
 /**
  * Ask where a retry starts.
- * @param {number} step  of the last checkpoint
+ * @param {number | null} step  of the last checkpoint
  * @returns {Promise<"start" | "last_checkpoint" | undefined>}
  */
 function askStart(step) {
+  /**
+   * @param {string} tag
+   * @param {string} label
+   * @param {() => void} run
+   */
+  const choice = (tag, label, run) => h(tag, { type: "button", autofocus: tag !== "button", onclick: run }, label);
   return showDialog({
     title: "Retry this job",
     body: (close) =>
       h(
         "div.dialog-body",
         h("p", "A new job is created with the same spec. To change something first, use Clone."),
+        step === null && h("p.quiet", "No checkpoint is stored, so the new job starts at step 0."),
         h(
           "div.actions.end",
-          h("button", { type: "button", onclick: () => close("start") }, "From the start"),
-          h("button.primary", {
-            type: "button",
-            autofocus: true,
-            onclick: () => close("last_checkpoint"),
-          }, `From step ${step}`),
+          choice(step === null ? "button.primary" : "button", "From the start", () => close("start")),
+          step !== null && choice("button.primary", `From step ${formatNumber(step)}`, () => close("last_checkpoint")),
         ),
       ),
   });

@@ -73,12 +73,12 @@ function explainNoFiles(state) {
 /** @param {readonly ArtifactOut[]} files */
 function fileTable(files) {
   return table(
-    "Files of the result",
+    "files",
     ["File", "Kind", "#Size", "SHA-256", "!"],
     [...files].sort((a, b) => a.path.localeCompare(b.path)).map((file) =>
       h(
         "tr",
-        h("th", { scope: "row" }, h("span.break", file.path)),
+        h("th", { scope: "row" }, h("span.file-name", file.path)),
         h("td.quiet", KINDS[file.kind] ?? file.kind),
         h("td.number", { title: `${formatNumber(file.size)} bytes` }, formatBytes(file.size)),
         h(
@@ -90,7 +90,7 @@ function fileTable(files) {
           ),
         ),
         h(
-          "td.row-actions",
+          "td.job-row-actions",
           h("a.button.ghost.icon-only", {
             href: file.url,
             download: "",
@@ -131,7 +131,7 @@ function checkpointList(model) {
 function checkpointTable(model, checkpoints) {
   const columns = COLUMNS.filter(([name]) => checkpoints.some(({ metrics }) => metrics[name] !== undefined));
   return table(
-    "Checkpoints",
+    "checkpoints",
     ["#Step", "Name", ...columns.map(([, label]) => `#${label}`), "#Size", "Saved", "!"],
     checkpoints.map((each) =>
       h(
@@ -149,7 +149,7 @@ function checkpointTable(model, checkpoints) {
         h("td.number", formatBytes(each.size)),
         h("td.nowrap", relativeTime(each.created_at)),
         h(
-          "td.row-actions",
+          "td.job-row-actions",
           each.url && may("write") &&
             h(
               "a.button.ghost",
@@ -212,7 +212,7 @@ function table(label, columns, rows) {
   });
   return h(
     "div.table-scroll",
-    { tabindex: 0, role: "region", "aria-label": label },
+    { tabindex: 0, role: "region", "aria-label": `Table of ${label}` },
     h("table", h("thead", h("tr", head)), h("tbody", rows)),
   );
 }

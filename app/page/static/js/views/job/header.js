@@ -69,13 +69,18 @@ function describeTime(job, now) {
     return h(
       "span",
       { title: formatTime(job.estimated_finish_at) },
-      left < 1 ? "about to end" : `about ${formatDuration(left)} left`,
+      left < 1 ? "about to end" : `about ${formatDuration(roundLeft(left))} left`,
     );
   }
   if (!job.started_at) return job.state === "queued" ? "not started" : "";
   const end = job.finished_at ? Date.parse(job.finished_at) : now;
   const seconds = (end - Date.parse(job.started_at)) / 1000;
   return isFinal(job.state) ? `took ${formatDuration(seconds)}` : `started ${formatDuration(seconds)} ago`;
+}
+
+/** @param {number} seconds  an estimate: its seconds mean nothing after ten minutes */
+function roundLeft(seconds) {
+  return seconds < 600 ? seconds : Math.round(seconds / 60) * 60;
 }
 
 /** @param {() => JobOut} job */

@@ -2,10 +2,10 @@
 
 import { ApiError, get } from "../../api.js";
 import { Curves } from "../../curves.js";
-import { followJobs } from "../../live.js";
+import { connection, followJobs } from "../../live.js";
 import { isFinal } from "../../pure/job_actions.js";
 import { isFinalEvent } from "../../pure/job_events.js";
-import { onEnd, scope, signal } from "../../signals.js";
+import { effect, onEnd, scope, signal } from "../../signals.js";
 
 /** @typedef {import("../../../../api.d.ts").JobOut} JobOut */
 /** @typedef {import("../../../../api.d.ts").EventOut} EventOut */
@@ -79,7 +79,7 @@ export class JobModel {
       this.error.value = null;
     } catch (error) {
       if (this.abort.signal.aborted) return;
-      if (error instanceof ApiError && error.status === 404 && this.job.peek()) this.isDeleted.value = true;
+      if (error instanceof ApiError && error.status === 404 && this.job.peek()) this.#noteDeletion();
       else if (!this.job.peek()) this.error.value = error;
     }
   }
@@ -108,7 +108,7 @@ export class JobModel {
       this.curvesVersion.value++;
       this.hasHistory.value = true;
     } catch (error) {
-      if (!this.abort.signal.aborted && this.job.peek()) this.historyError.value = error;
+      if (!this.abort.signal.aborted) this.historyError.value = error;
     }
   }
 
@@ -132,7 +132,25 @@ export class JobModel {
 
   #follow() {
     const onEvent = (/** @type {string} */ name, /** @type {any} */ data) => this.#receive(name, data);
-    this.endLive = scope(() => followJobs([this.id], this.cursor ?? null, { onEvent })).end;
+    this.endLive = scope(() => {
+      followJobs([this.id], this.cursor ?? null, { onEvent });
+      // A script is not told why a stream cannot be opened: the job may have been deleted.
+      effect(() => {
+        if (connection.value === "reconnecting") this.#checkEnd();
+      });
+    }).end;
+  }
+
+  /** Read the job while its stream is away: if it has ended and all was received, nothing more comes. */
+  async #checkEnd() {
+    await this.readJob();
+    const last = this.newEvents.at(-1) ?? this.events.peek().at(-1);
+    if (this.#isFinal() && last && isFinalEvent(last)) this.endLive();
+  }
+
+  #noteDeletion() {
+    this.isDeleted.value = true;
+    this.endLive();
   }
 
   /**
@@ -144,7 +162,7 @@ export class JobModel {
       if (this.curves.append(data)) this.haveCurvesChanged = true;
     } else if (name === "job_event") this.#receiveEvent(data);
     else if (name === "job") this.#receiveJob(data);
-    else if (name === "deleted") this.isDeleted.value = true;
+    else if (name === "deleted") this.#noteDeletion();
     else if (name === "end") this.readJob();
     this.#schedule();
   }

@@ -3,12 +3,12 @@
 import { h } from "../../dom.js";
 import { formatNumber } from "../../format.js";
 import { addShortcut } from "../../shortcuts.js";
-import { computed, untracked } from "../../signals.js";
+import { computed, effect, untracked } from "../../signals.js";
 import { path, query, setQuery } from "../../url.js";
 import { artifactsTab } from "./artifacts_tab.js";
-import { curvesTab } from "./curves_tab.js";
+import { curvesTab } from "./curves/tab.js";
 import { eventsTab } from "./events_tab.js";
-import { logTab } from "./log_tab.js";
+import { logTab } from "./log/tab.js";
 import { specTab } from "./spec_tab.js";
 
 /** @typedef {import("./model.js").JobModel} JobModel */
@@ -36,21 +36,31 @@ export function jobTabs(model, now) {
     const run = () => setQuery({ tab: id === "curves" ? null : id }, { replace: false });
     addShortcut({ keys: String(index + 1), description: `Show ${label.toLowerCase()}`, group: "This job", run });
   }
+  effect(() => {
+    const { id } = present.value;
+    requestAnimationFrame(() =>
+      document.getElementById(`tab-${id}`)?.scrollIntoView({ block: "nearest", inline: "nearest" })
+    );
+  });
   return h(
     "div.job-body",
     h(
-      "nav.tabs",
+      "nav.job-tabs",
       { "aria-label": "Parts of this job" },
       TABS.map(({ id, label, count }) =>
         h(
-          "a.tab",
-          { href: () => addressOf(id), "aria-current": () => (present.value.id === id ? "page" : null) },
+          "a.job-tab",
+          {
+            id: `tab-${id}`,
+            href: () => addressOf(id),
+            "aria-current": () => (present.value.id === id ? "page" : null),
+          },
           label,
-          count && h("span.tab-count.tabular", () => count(model) ? formatNumber(count(model)) : ""),
+          count && h("span.job-tab-count.tabular", () => count(model) ? formatNumber(count(model)) : ""),
         )
       ),
     ),
-    h("section.tab-body", { "aria-label": () => present.value.label }, () => {
+    h("div.job-tab-body", () => {
       const { render } = present.value;
       return untracked(() => render(model, now));
     }),

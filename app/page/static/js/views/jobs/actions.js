@@ -98,7 +98,10 @@ function report(action, results) {
   const [first] = failed;
   if (results.length === 1 && first) {
     showMessage(`${nameOf(first.job)} was ${action.failed}. ${messageOf(first)}`, { tone: "bad" });
-  } else showFailures(`${failed.length} of ${results.length} jobs ${failed.length === 1 ? "was" : "were"} ${action.failed}`, failed);
+  } else {showFailures(
+      `${failed.length} of ${results.length} jobs ${failed.length === 1 ? "was" : "were"} ${action.failed}`,
+      failed,
+    );}
 }
 
 /**

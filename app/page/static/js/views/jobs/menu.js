@@ -25,7 +25,7 @@ export function openMenu(anchor, label, items) {
     menu.remove();
     if (hadFocus) anchor.focus();
   });
-  document.body.append(menu);
+  (anchor.closest("main") ?? document.body).append(menu);
   menu.showPopover();
   anchor.setAttribute("aria-expanded", "true");
   place(menu, anchor);

@@ -1,17 +1,17 @@
 /** The output of a job's training process, as lines that have addresses. */
 
-import { h, icon, when } from "../../dom.js";
-import { formatPlural } from "../../format.js";
-import { errorBox, skeleton } from "../../parts/basic.js";
-import { isFinal } from "../../pure/job_actions.js";
-import { findInLog, mergeTail, splitLog } from "../../pure/job_log.js";
-import { addShortcut } from "../../shortcuts.js";
-import { computed, effect, onEnd, signal } from "../../signals.js";
-import { followEnd } from "./follow_end.js";
-import { LogLines } from "./log_lines.js";
-import { readLog } from "./notices.js";
+import { h, icon, when } from "../../../dom.js";
+import { formatPlural } from "../../../format.js";
+import { errorBox, skeleton } from "../../../parts/basic.js";
+import { isFinal } from "../../../pure/job_actions.js";
+import { findInLog, mergeTail, splitLog } from "../../../pure/job_log.js";
+import { addShortcut } from "../../../shortcuts.js";
+import { computed, effect, onEnd, signal } from "../../../signals.js";
+import { followEnd } from "../follow_end.js";
+import { LogLines } from "./lines.js";
+import { readLog } from "../notices.js";
 
-/** @typedef {import("./model.js").JobModel} JobModel */
+/** @typedef {import("../model.js").JobModel} JobModel */
 
 /** The worker sends its output every few seconds. */
 const PACE = 3000;
@@ -47,8 +47,8 @@ function explainNoLog(state) {
 /**
  * Read the log, and again while the job goes on.
  * @param {JobModel} model
- * @param {import("../../signals.js").Signal<readonly string[] | null>} lines
- * @param {import("../../signals.js").Signal<unknown>} error
+ * @param {import("../../../signals.js").Signal<readonly string[] | null>} lines
+ * @param {import("../../../signals.js").Signal<unknown>} error
  * @param {LogLines} list
  * @returns {() => void} reads now
  */
@@ -91,7 +91,7 @@ function pollLog(model, lines, error, list) {
  * @param {JobModel} model
  * @param {LogLines} list
  * @param {() => readonly string[]} lines
- * @param {import("../../signals.js").Signal<string>} text
+ * @param {import("../../../signals.js").Signal<string>} text
  */
 function logTools(model, list, lines, text) {
   const found = computed(() => findInLog(lines(), text.value));
