@@ -41,7 +41,7 @@ export function previewRows(preview) {
       const group = groups[index.value] ?? [];
       const how = /** @type {Shown} */ (JSON.parse(shown.value));
       return untracked(() =>
-        h("div.token-columns", { class: group.length > 1 ? "pair" : "" }, group.map((row) => rowOf(row, how)))
+        h("div.token-columns", { class: group.length > 1 ? "answers" : "" }, group.map((row) => rowOf(row, how)))
       );
     },
   );
