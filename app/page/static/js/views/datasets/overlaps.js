@@ -230,7 +230,7 @@ function result(check, nameOf) {
       ),
     ),
     h(
-      "div.table-scroll.pairs",
+      "div.table-scroll.overlap-pairs",
       { tabindex: 0, role: "region", "aria-label": "Rows in both datasets" },
       h(
         "table",
