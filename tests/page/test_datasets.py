@@ -211,7 +211,7 @@ def test_rows_in_both_datasets_are_listed(signed_in: Page, write: Write) -> None
     open_uploaded(page, write("held-out.jsonl", rows[:5]), "ready")
     open_uploaded(page, write("all-of-it.jsonl", rows), "ready")
     press(page, "4")
-    name = page.get_by_label("Validation dataset").get_by_role("option", name=re.compile("^held-out.jsonl"))
+    name = page.get_by_label("Validation dataset").get_by_role("option", name=re.compile("^held-out.jsonl")).first
     page.get_by_label("Validation dataset").select_option(name.get_attribute("value"))
     page.get_by_role("button", name="Check").click()
     expect(page.get_by_text("5 of 5 validation rows (100%) are in this dataset too")).to_be_visible(
