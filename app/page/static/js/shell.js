@@ -89,7 +89,7 @@ function shell() {
 
 function sidebar() {
   return h(
-    "div.sidebar",
+    "header.sidebar",
     { class: () => (isMenuOpen.value ? "open" : "") },
     h(
       "div.brand-row",
