@@ -47,7 +47,7 @@ page: $(VENV)/page-installed  ## check and test the web page's scripts, and test
 	$(DENO) fmt --check
 	$(DENO) lint
 	$(DENO) check --no-remote --cached-only $(SCRIPTS)
-	$(DENO) test --no-remote --cached-only tests/page/js
+	$(DENO) test --no-remote --cached-only --allow-read=app/page/static tests/page/js
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/page
 
 screenshots: $(VENV)/page-installed  ## take the pictures of the web page in docs/screenshots

@@ -28,6 +28,8 @@ from app.jobs.shown import find_versions
 from app.jobs.waits import JobWaits
 from app.jobs.watching.hub import JobHub
 from app.jobs.watching.news import find_news
+from app.jobs.watching.project_news import find_project_news
+from app.jobs.watching.project_watcher import ProjectHub
 from app.jobs.watching.routes import router as watching
 from app.keys.routes import router as keys
 from app.keys.service import KeyService
@@ -127,14 +129,19 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         lambda asked: reads.ask(lambda connection: find_news(connection, asked)), app.state.redis
     )
 
+    app.state.project_hub = project_hub = ProjectHub(
+        lambda project_id, known: reads.ask(lambda connection: find_project_news(connection, project_id, known))
+    )
+
     def end_waits() -> None:
-        waits.close()
-        hub.close()
+        for each in (waits, hub, project_hub):
+            each.close()
 
     with on_stop_signal(end_waits):
         yield
     end_waits()
     await hub.stop()
+    await project_hub.stop()
     await keys.close()
     await cookies.tokens.close()
     await app.state.redis.aclose()

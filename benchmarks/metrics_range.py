@@ -99,7 +99,10 @@ def write(
 
 @contextmanager
 def serving(
-    database_url: str, folder: Path, module: Sequence[str] = ("-m", "app.local.api")
+    database_url: str,
+    folder: Path,
+    module: Sequence[str] = ("-m", "app.local.api"),
+    redis_url: str = "unix:///nowhere/redis.sock",
 ) -> Iterator[tuple[str, int]]:
     """Run the API in a separate process; yield its URL and process id. `module` is started like `app.local.api`."""
     with socket.socket() as listener:
@@ -108,7 +111,7 @@ def serving(
         fd = listener.fileno()
         env = os.environ | {
             "DATABASE_URL": database_url,
-            "REDIS_URL": "unix:///nowhere/redis.sock",  # Only live streams need it.
+            "REDIS_URL": redis_url,  # only live streams need it
             "TUNEWRIGHT_DATA_DIR": str(folder),
         }
         log = folder / "api.log"

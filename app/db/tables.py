@@ -370,6 +370,18 @@ class KeptAnswer(Base):
     __table_args__ = (PrimaryKeyConstraint("project_id", "key"), Index(None, "created_at"))
 
 
+class DeletedJob(Base):
+    """Records for a while that a job was deleted, so that streams of its project can report it."""
+
+    __tablename__ = "deleted_jobs"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = project_id_column()
+    deleted_at: Mapped[datetime] = created_at_column()
+
+    __table_args__ = (Index("ix_deleted_jobs_recent", "project_id", "deleted_at"),)
+
+
 class DeletedObject(Base):
     """Records bytes that no row names any more, or never did. The collector removes them from storage."""
 

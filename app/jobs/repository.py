@@ -1,13 +1,13 @@
 """Stores jobs in the database. `move` is the only writer of a job's state, and `JobTransitions` its only caller."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import delete, exists, func, insert, literal_column, select, update
 from sqlalchemy.orm import Session
 
-from app.db.tables import ApiKey, Artifact, Attempt, Checkpoint, DeletedObject, Job, JobEvent
+from app.db.tables import ApiKey, Artifact, Attempt, Checkpoint, DeletedJob, DeletedObject, Job, JobEvent
 from app.domain.artifact import ArtifactKind
 from app.domain.events.job_events import EventBody
 from app.domain.ids import is_id
@@ -49,6 +49,7 @@ class JobDetails(NamedTuple):
 
 
 NO_DETAILS: Final = JobDetails()
+DELETIONS_KEPT: Final = timedelta(hours=1)
 FULL: Final = Job.method == literal_column("'full'")
 """Is a literal of the statement, not a parameter, so that the planner recognizes that the index of whole models
 applies."""
@@ -195,6 +196,13 @@ class JobRepository:
         keys += [file["key"] for files in checkpoints for file in files]
         self.session.add_all(DeletedObject(project_id=job.project_id, storage_key=key) for key in keys)
         self.session.execute(delete(Job).where(Job.project_id == job.project_id, Job.id == job.id))
+        self._record_deletion(job)
+
+    def _record_deletion(self, job: Job) -> None:
+        """Record it for the streams of the project, and forget those that every stream has seen."""
+        past = DeletedJob.deleted_at < func.clock_timestamp() - DELETIONS_KEPT
+        self.session.execute(delete(DeletedJob).where(DeletedJob.project_id == job.project_id, past))
+        self.session.add(DeletedJob(id=job.id, project_id=job.project_id))
 
 
 def _event_rows(job: Job, events: Sequence[EventBody], first: int) -> list[dict[str, Any]]:

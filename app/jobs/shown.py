@@ -107,6 +107,11 @@ def list_shown(
     return [shown(row) for row in rows]
 
 
+def list_shown_by_id(connection: Connection, project_id: str, ids: Sequence[str]) -> list[ShownJob]:
+    """Return those of the jobs that exist, as a list shows them."""
+    return [shown(row) for row in connection.execute(listed_jobs(), {"project_id": project_id, "ids": list(ids)})]
+
+
 def page_parameters(wanted: JobFilter, after: Cursor | None) -> dict[str, Any]:
     return wanted.given() | ({"after_at": after.created_at, "after_id": after.id} if after else {})
 
@@ -152,6 +157,11 @@ def one_job() -> Select[Any]:
 @cache
 def several_jobs() -> Select[Any]:
     return from_jobs(*job_columns(), *standing_columns()).where(Job.id == func.any(bindparam("ids")))
+
+
+@cache
+def listed_jobs() -> Select[Any]:
+    return from_jobs(*job_columns()).where(Job.id == func.any(bindparam("ids")))
 
 
 @cache

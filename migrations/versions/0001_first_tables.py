@@ -66,6 +66,13 @@ CREATE TABLE outbox (
     CONSTRAINT fk_outbox_project_id_projects FOREIGN KEY (project_id) REFERENCES projects (id)
 );
 
+CREATE TABLE deleted_jobs (
+    id text NOT NULL, project_id text NOT NULL, deleted_at timestamptz DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT pk_deleted_jobs PRIMARY KEY (id),
+    CONSTRAINT fk_deleted_jobs_project_id_projects FOREIGN KEY (project_id) REFERENCES projects (id)
+);
+CREATE INDEX ix_deleted_jobs_recent ON deleted_jobs (project_id, deleted_at);
+
 CREATE TABLE deleted_objects (
     id bigint GENERATED ALWAYS AS IDENTITY, project_id text NOT NULL, storage_key text NOT NULL,
     created_at timestamptz DEFAULT clock_timestamp() NOT NULL, due_at timestamptz DEFAULT clock_timestamp() NOT NULL,

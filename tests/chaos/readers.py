@@ -32,53 +32,13 @@ CUT_AFTER_SECONDS = (0.5, 5.0)
 PATIENCE_SECONDS = 90.0
 
 
-class Reader:
-    """Reads one job's stream and collects everything it receives."""
+class Received:
+    """Collects what a reader receives about one job."""
 
-    def __init__(self, http: httpx2.AsyncClient, job_id: str, chance: random.Random) -> None:
-        self.http, self.job_id, self.chance = http, job_id, chance
-        self.cursor = ""
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
         self.events: list[dict[str, Any]] = []
         self.points: list[tuple[int, int, int]] = []
-        self.num_cut = 0
-        self.is_over = False
-
-    async def read(self) -> None:
-        while not self.is_over:
-            try:
-                async with asyncio.timeout(self.chance.uniform(*CUT_AFTER_SECONDS)):
-                    await self._read_until_cut()
-            except TimeoutError:
-                self.num_cut += 1
-            except httpx2.TransportError:
-                await asyncio.sleep(0.2)
-
-    async def _read_until_cut(self) -> None:
-        headers = {"Last-Event-ID": self.cursor} if self.cursor else {}
-        async with self.http.stream("GET", f"/jobs/{self.job_id}/stream", headers=headers) as response:
-            if response.status_code == httpx2.codes.NO_CONTENT:
-                self.is_over = True
-                return
-            response.raise_for_status()
-            message: dict[str, str] = {}
-            async for line in response.aiter_lines():
-                if line:
-                    name, _, value = line.partition(": ")
-                    message[name] = value
-                else:
-                    self._collect(message)
-                    message = {}
-
-    def _collect(self, message: dict[str, str]) -> None:
-        self.cursor = message.get("id", self.cursor)
-        match message.get("event"):
-            case "job_event":
-                self.events.append(json.loads(message["data"]))
-            case "metrics":
-                point = json.loads(message["data"])
-                self.points.append((point["attempt"], point["number"], point["step"]))
-            case "end":
-                self.is_over = True
 
     def num_repeats(self) -> int:
         """Return the number of events and points received more than once."""
@@ -103,17 +63,73 @@ class Reader:
             yield f"points of {self.job_id} yield {len(kept)} of {steps} steps, without {missing[:10]}"
 
 
+class Reader:
+    """Reads the stream of one job or of several, and collects everything it receives."""
+
+    def __init__(self, http: httpx2.AsyncClient, job_ids: list[str], chance: random.Random) -> None:
+        self.http, self.job_ids, self.chance = http, job_ids, chance
+        self.cursor = ""
+        self.received = {job_id: Received(job_id) for job_id in job_ids}
+        self.num_cut = 0
+        self.is_over = False
+
+    async def read(self) -> None:
+        while not self.is_over:
+            try:
+                async with asyncio.timeout(self.chance.uniform(*CUT_AFTER_SECONDS)):
+                    await self._read_until_cut()
+            except TimeoutError:
+                self.num_cut += 1
+            except httpx2.TransportError:
+                await asyncio.sleep(0.2)
+
+    async def _read_until_cut(self) -> None:
+        headers = {"Last-Event-ID": self.cursor} if self.cursor else {}
+        path = f"/jobs/{self.job_ids[0]}/stream" if len(self.job_ids) == 1 else "/stream"
+        params = {"job": self.job_ids} if path == "/stream" else {}
+        async with self.http.stream("GET", path, params=params, headers=headers) as response:
+            if response.status_code == httpx2.codes.NO_CONTENT:
+                self.is_over = True
+                return
+            response.raise_for_status()
+            message: dict[str, str] = {}
+            async for line in response.aiter_lines():
+                if line:
+                    name, _, value = line.partition(": ")
+                    message[name] = value
+                else:
+                    self._collect(message)
+                    message = {}
+
+    def _collect(self, message: dict[str, str]) -> None:
+        self.cursor = message.get("id", self.cursor)
+        data = json.loads(message.get("data", "{}"))
+        of_job = self.received[data.get("job_id", self.job_ids[0])]
+        match message.get("event"):
+            case "job_event":
+                of_job.events.append(data)
+            case "metrics":
+                of_job.points.append((data["attempt"], data["number"], data["step"]))
+            case "end":
+                self.is_over = len(self.job_ids) == 1  # a stream of several jobs ends with 204
+
+
 async def watch(stack: Stack, users: Users, job_ids: list[str], given: argparse.Namespace) -> list[Reader]:
     headers = {"Authorization": f"Bearer {stack.key}"}
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
     async with httpx2.AsyncClient(base_url=stack.url, headers=headers, limits=limits, timeout=30) as http:
         readers = [
-            Reader(http, job_ids[number % len(job_ids)], random.Random(f"{given.seed} reader {number}"))
+            Reader(http, choose_jobs(job_ids, number), random.Random(f"{given.seed} reader {number}"))
             for number in range(given.readers)
         ]
         reading = asyncio.gather(*(reader.read() for reader in readers))
         await asyncio.gather(reading, inject_faults(stack, job_ids[0], given.seconds))
         return readers
+
+
+def choose_jobs(job_ids: list[str], number: int) -> list[str]:
+    """Let every third reader read all jobs, and the others one each."""
+    return job_ids if number % 3 == 0 else [job_ids[number % len(job_ids)]]
 
 
 async def inject_faults(stack: Stack, job_id: str, seconds: float) -> None:
@@ -170,17 +186,19 @@ def main() -> int:
         job_ids = [users.post(plan).result() for plan in plans]
         readers = asyncio.run(watch(stack, users, job_ids, given))
         users.close()
-    damage = Counter(fault for reader in readers for fault in reader.faults(steps))
+    received = [each for reader in readers for each in reader.received.values()]
+    damage = Counter(fault for each in received for fault in each.faults(steps))
     report = {
         "seed": given.seed,
         "num_readers": len(readers),
         "seconds": given.seconds,
+        "num_readers_of_all_jobs": sum(len(reader.job_ids) > 1 for reader in readers),
         "num_cut": sum(reader.num_cut for reader in readers),
-        "num_gaps": sum(reader.num_gaps(steps) for reader in readers),
-        "num_repeats": sum(reader.num_repeats() for reader in readers),
-        "num_events_told": sum(len(reader.events) for reader in readers),
-        "num_points_told": sum(len(reader.points) for reader in readers),
-        "num_attempts": max(point[0] for reader in readers for point in reader.points),
+        "num_gaps": sum(each.num_gaps(steps) for each in received),
+        "num_repeats": sum(each.num_repeats() for each in received),
+        "num_events_told": sum(len(each.events) for each in received),
+        "num_points_told": sum(len(each.points) for each in received),
+        "num_attempts": max(point[0] for each in received for point in each.points),
         "damage": [f"{count} readers: {fault}" for fault, count in damage.items()],
     }
     print(json.dumps(report, indent=2))

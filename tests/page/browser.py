@@ -36,6 +36,8 @@ addEventListener("securitypolicyviolation", (event) => {
   console.error(`securitypolicyviolation: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile ?? ""}`);
 });
 """
+PATIENCE_MS = 30_000.0
+"""Limits each wait. A page takes a tenth of a second on a quiet machine."""
 FAILED_LOAD = "Failed to load resource"
 """Begins Chromium's console error for an HTTP error, which is judged by its response instead."""
 DESCRIBE_FOCUS = """() => {
@@ -97,7 +99,7 @@ def open_context(browser: "Browser", look: Look, **options: object) -> "BrowserC
         timezone_id="UTC",
         **options,  # type: ignore[arg-type]
     )
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(PATIENCE_MS)
     return context
 
 

@@ -66,6 +66,7 @@ def fill_project(place: Place, project: str = "default") -> Demo:
             project_id = find_or_create_project(session, project)
             add_models(session, now)
             add_workers(session, now)
+            add_keys(session, project_id, now)
         contents = files()
         datasets = upload(client, contents)
         specs = {story.name: checked_spec(client, story, datasets) for story in STORIES}
@@ -79,7 +80,6 @@ def fill_project(place: Place, project: str = "default") -> Demo:
             }
             preview_id = add_preview(session, project_id, datasets[SUPPORT], contents[SUPPORT], now)
             add_webhooks(session, project_id, now)
-            add_keys(session, project_id, now)
         check_overlap(client, datasets)
         return Demo(jobs, datasets, preview_id)
     finally:

@@ -23,7 +23,7 @@ FOLDER = ROOT / "docs" / "screenshots"
 MAX_BYTES = 300_000
 SETTLED = "() => !document.querySelector('.skeleton, .job-skeleton, [aria-busy=true]')"
 """Says that nothing is loading. An arrow function, since the page's policy forbids evaluating a text again."""
-SETTLED_MS, DRAWN_MS = 10_000, 400
+DRAWN_MS = 400
 
 
 class Shot(NamedTuple):
@@ -42,8 +42,8 @@ def job(name: str) -> Callable[[Demo], str]:
     return lambda demo: f"/ui/jobs/{demo.jobs[name]}"
 
 
-def dataset(name: str) -> Callable[[Demo], str]:
-    return lambda demo: f"/ui/datasets/{demo.datasets[name]}"
+def dataset(name: str, query: str = "") -> Callable[[Demo], str]:
+    return lambda demo: f"/ui/datasets/{demo.datasets[name]}{query}"
 
 
 def at(path: str) -> Callable[[Demo], str]:
@@ -62,7 +62,9 @@ SHOTS: tuple[Shot, ...] = (
     Shot("new", at("new"), "New job"),
     Shot("datasets", at("datasets"), "Datasets"),
     Shot("dataset", dataset(SUPPORT), SUPPORT),
-    Shot("dataset-problems", dataset(BROKEN), BROKEN),
+    Shot("dataset-problems", dataset(BROKEN, "?tab=problems"), BROKEN),
+    Shot("dataset-preview", dataset(SUPPORT, "?tab=preview"), SUPPORT),
+    Shot("dataset-overlaps", dataset(SUPPORT, "?tab=overlaps"), SUPPORT),
     Shot("adapters", at("adapters"), "Adapters"),
     Shot("models", at("models"), "Base models"),
     Shot("workers", at("workers"), "Workers"),
@@ -71,13 +73,18 @@ SHOTS: tuple[Shot, ...] = (
 )
 
 
-def take(page: "Page", shot: Shot, demo: Demo, name: str) -> Path:
+def show_view(page: "Page", shot: Shot, demo: Demo) -> None:
+    """Open the view and wait until it has loaded."""
     page.goto(shot.path(demo))
     page.get_by_role("heading", name=shot.heading).first.wait_for()
-    page.wait_for_function(SETTLED, timeout=SETTLED_MS)
+    page.wait_for_function(SETTLED)
     page.evaluate("() => document.fonts.ready.then(() => null)")
     if shot.prepare:
         shot.prepare(page)
+
+
+def take(page: "Page", shot: Shot, demo: Demo, name: str) -> Path:
+    show_view(page, shot, demo)
     page.wait_for_timeout(DRAWN_MS)  # a chart draws in the next frame
     return save_screenshot(page, name)
 

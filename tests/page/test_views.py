@@ -43,9 +43,10 @@ def settle(page: Page, signed_in: Page, demo: Demo) -> Settle:
     return settle
 
 
-@pytest.mark.parametrize("look", LOOKS, ids=str)
+@pytest.mark.parametrize("look", [*LOOKS, Look("light", 320)], ids=str)
 @pytest.mark.parametrize("shot", SHOTS, ids=lambda shot: shot.name)
 def test_a_view_is_accessible_and_fits(page: Page, settle: Settle, shot: Shot, look: Look) -> None:
+    """320 px are the width of a window of 1280 px at a zoom of 400 %."""
     settle(shot)
     check_accessibility(page)
     check_reflow(page)

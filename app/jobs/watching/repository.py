@@ -1,11 +1,11 @@
-"""Finds in the database which watched jobs have changed."""
+"""Finds in the database which watched jobs, and which jobs of a project, have changed."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, text
 
-from app.domain.jobs.state import JobState
+from app.domain.jobs.state import FINAL, JobState
 from app.jobs.watching.cursors import StreamCursor
 
 HEADS: Final = text("""
@@ -40,3 +40,37 @@ def find_heads(connection: Connection, watched: Sequence[tuple[str, str]]) -> di
         )
         for row in rows
     }
+
+
+VERSIONS: Final = text("""
+    SELECT id, created_at, CAST(xmin AS text) AS version, false AS is_final FROM jobs
+    WHERE project_id = :project_id AND state = ANY(CAST(:unfinished AS text[]))
+    UNION ALL
+    SELECT id, created_at, CAST(xmin AS text), true FROM jobs
+    WHERE project_id = :project_id AND finished_at > clock_timestamp() - CAST(:recent AS interval)
+    ORDER BY created_at DESC, id DESC
+""")
+DELETED: Final = text("""
+    SELECT id FROM deleted_jobs
+    WHERE project_id = :project_id AND deleted_at > clock_timestamp() - CAST(:recent AS interval)
+""")
+RECENT: Final = "30 s"
+"""Sets the time for which the end of a job is looked for, which is more than a transaction takes to commit."""
+UNFINISHED: Final = sorted(set(JobState) - FINAL)
+
+
+class JobVersion(NamedTuple):
+    version: str
+    is_final: bool
+
+
+def find_versions_of_project(connection: Connection, project_id: str) -> dict[str, JobVersion]:
+    """Return the versions of the jobs that are not final or have become so recently, the newest first. Indexes find
+    both, and every write of a job changes its version."""
+    bound = {"project_id": project_id, "unfinished": UNFINISHED, "recent": RECENT}
+    return {row.id: JobVersion(row.version, row.is_final) for row in connection.execute(VERSIONS, bound)}
+
+
+def find_deleted(connection: Connection, project_id: str) -> frozenset[str]:
+    """Return the jobs that were deleted recently."""
+    return frozenset(connection.scalars(DELETED, {"project_id": project_id, "recent": RECENT}))

@@ -1,5 +1,6 @@
 """Serves live streams of jobs as server-sent events."""
 
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Annotated, Any, Final
 
@@ -7,12 +8,15 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import Response
 from fastapi.sse import EventSourceResponse
 
+from app.domain.caller import Caller
 from app.domain.ids import is_id
 from app.errors import BadRequest, InvalidCursor, JobNotFound
 from app.jobs.watching.access import AccessCheck
 from app.jobs.watching.cursors import StreamCursor, decode_cursors
 from app.jobs.watching.framing import Framing, OneJob, SeveralJobs
 from app.jobs.watching.hub import JobHub
+from app.jobs.watching.project_streaming import stream_project
+from app.jobs.watching.project_watcher import ProjectHub
 from app.jobs.watching.streaming import Part, leave, stream_parts
 from app.jobs.watching.watcher import StreamReader
 from app.web.auth import CallerDep, is_still_allowed
@@ -75,24 +79,43 @@ async def stream_jobs(
     position: PositionDep,
     job: Annotated[
         list[str],
-        Query(min_length=1, max_length=MOST_JOBS, description="A job's id; may be repeated."),
+        Query(
+            min_length=1,
+            max_length=MOST_JOBS,
+            description="A job's id; may be repeated. `*` alone stands for the list of the project's jobs.",
+        ),
     ],
 ) -> Response:
     """Stream several jobs over one connection: the events of `GET /jobs/{id}/stream`, each with `job_id`.
 
     In addition, `job` has the present values of a job's changing fields: at the beginning of each connection, and after
     each change, at most once a second per job. A job that is deleted ends with `deleted` instead of `end`. The `id` of
-    an event is the position in all the jobs: `ftjob-….12.1.300,ftjob-….3.0.0`. The stream ends after the last job.
+    an event is the position in all the jobs: `ftjob-…:12.1.300,ftjob-…:3.0.0`. The stream ends after the last job.
+
+    `job=*` streams the project's list of jobs: a `job` with each whole job that is not final (the newest 1,000),
+    `listed` with their `count`, and then, once a second, a `job` for each job that was created or has changed, and
+    `deleted`. It has no ids; read the list again after each reconnect.
     """
     ids = list(dict.fromkeys(job))
+    if ALL in ids:
+        if len(ids) > 1 or "after" in request.query_params:
+            raise BadRequest("job=* stands for the list of all jobs; combine it with neither ids nor after.")
+        return await _stream_list(request, caller)
     places = decode_cursors(position, ids) if position else {}
     framing = SeveralJobs({id: places.get(id, StreamCursor()) for id in ids})
     return await _stream(request, caller, ids, places, framing, shows_values=True)
 
 
+async def _stream_list(request: Request, caller: Caller) -> Response:
+    hub: ProjectHub = request.app.state.project_hub
+    reader = StreamReader(wants_values=True)
+    watcher = await hub.watch(reader, caller.project_id)
+    return _respond(stream_project(hub, reader, watcher, _check_access(request, caller)))
+
+
 async def _stream(
     request: Request,
-    caller: CallerDep,
+    caller: Caller,
     ids: list[str],
     places: dict[str, StreamCursor],
     framing: Framing,
@@ -118,6 +141,13 @@ async def _stream(
     if places and all(part.has_everything for part in parts):
         leave(reader, parts)
         return Response(status_code=204)
-    access = AccessCheck(partial(is_still_allowed, request, caller))
-    stream = stream_parts(hub, request.app.state.sessions, reader, parts, access)
+    sessions = request.app.state.sessions
+    return _respond(stream_parts(hub, sessions, reader, parts, _check_access(request, caller)))
+
+
+def _check_access(request: Request, caller: Caller) -> AccessCheck:
+    return AccessCheck(partial(is_still_allowed, request, caller))
+
+
+def _respond(stream: AsyncIterator[bytes]) -> Response:
     return EventSourceResponse(stream, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})

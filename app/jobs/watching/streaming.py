@@ -141,7 +141,7 @@ async def stream_parts(
                 if time.monotonic() >= sent_at + PING_SECONDS:
                     yield PING
                     sent_at = time.monotonic()
-                await _wait(reader, min(access.due_at, sent_at + PING_SECONDS, *(part.due_at for part in left)))
+                await wait(reader, min(access.due_at, sent_at + PING_SECONDS, *(part.due_at for part in left)))
     finally:
         leave(reader, parts)
 
@@ -176,7 +176,7 @@ def _look(sessions: Sessions, watcher: JobWatcher, place: StreamCursor) -> Strea
         return None
 
 
-async def _wait(reader: StreamReader, until: float) -> None:
+async def wait(reader: StreamReader, until: float) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(max(until - time.monotonic(), 0)):
             await reader.woken.wait()

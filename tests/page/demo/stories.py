@@ -42,6 +42,8 @@ class Story:
     stops_early: bool = False
     metadata: Mapping[str, str] = field(default_factory=lambda: {"team": "support"})
     phase: str | None = None
+    key: str = "ci"
+    """Names the API key that created it."""
 
     def num_adapter_parameters(self, num_parameters: int) -> int:
         """Return the parameters of an adapter of all linear layers."""
@@ -83,6 +85,7 @@ STORIES = (
     ),
     Story(
         name="search-queries-gemma-3-4b",
+        key="operations",
         state=JobState.pausing,
         base_model="gemma-3-4b",
         dataset="sql-questions.jsonl",
@@ -95,6 +98,7 @@ STORIES = (
     ),
     Story(
         name="tone-preferences-gemma-3-4b",
+        key="notebook of Aylin",
         state=JobState.cancelling,
         base_model="gemma-3-4b",
         dataset="tone-preferences.jsonl",
@@ -108,6 +112,7 @@ STORIES = (
     ),
     Story(
         name="email-summaries-qwen3-1.7b",
+        key="operations",
         state=JobState.queued,
         base_model="qwen3-1.7b",
         dataset="support-replies.jsonl",
@@ -119,6 +124,7 @@ STORIES = (
     ),
     Story(
         name="legal-answers-llama-3.3-70b",
+        key="operations",
         state=JobState.queued,
         base_model="llama-3.3-70b-instruct",
         dataset="support-replies.jsonl",
@@ -130,6 +136,7 @@ STORIES = (
     ),
     Story(
         name="release-notes-qwen3-4b",
+        key="notebook of Aylin",
         state=JobState.paused,
         base_model="qwen3-4b",
         dataset="invoice-fields.jsonl",
@@ -142,6 +149,7 @@ STORIES = (
     ),
     Story(
         name="sql-from-questions-llama-3.1-8b",
+        key="notebook of Aylin",
         state=JobState.succeeded,
         base_model="llama-3.1-8b-instruct",
         dataset="sql-questions.jsonl",
@@ -174,6 +182,7 @@ STORIES = (
     ),
     Story(
         name="tone-preferences-qwen3-4b",
+        key="notebook of Aylin",
         state=JobState.succeeded,
         base_model="qwen3-4b",
         dataset="tone-preferences.jsonl",
@@ -202,6 +211,7 @@ STORIES = (
     ),
     Story(
         name="contract-clauses-llama-3.1-8b",
+        key="operations",
         state=JobState.failed,
         base_model="llama-3.1-8b-instruct",
         dataset="sql-questions.jsonl",

@@ -65,6 +65,14 @@ Deno.test("Fields that differ come first; a field that one job lacks differs", (
   ]);
 });
 
+Deno.test("A field that only a later job has stands beside its neighbour", () => {
+  const rows = compareSpecs([
+    { spec: { method: "lora", training: { epochs: 1, seed: 1 } }, resolved: [] },
+    { spec: { method: "full", training: { epochs: 2, eval_every: 5, seed: 2 } }, resolved: [] },
+  ]);
+  assertEquals(rows.map((row) => row.field), ["method", "training.epochs", "training.eval_every", "training.seed"]);
+});
+
 Deno.test("What was decided for auto stands beside it, and counts", () => {
   /** @param {number} rate */
   const job = (rate) => ({

@@ -1,4 +1,5 @@
-import { Curve, Curves, interpolate, measureRunningTime, thinColumns } from "../../../app/page/static/js/curves.js";
+import { Curves } from "../../../app/page/static/js/curves.js";
+import { Curve, interpolate, measureRunningTime, thinColumns } from "../../../app/page/static/js/pure/job_curve.js";
 import { assert, assertEquals } from "./assert.js";
 
 /** @typedef {import("../../../app/page/api.d.ts").MetricPoint} MetricPoint */

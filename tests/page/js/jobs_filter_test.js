@@ -41,9 +41,10 @@ Deno.test("Jobs that are about to stop count as running", () => {
   assert(!matchesFilter(job, read("state=paused")));
 });
 
-Deno.test("A text is found in the name and in the id, in any case", () => {
+Deno.test("A text is found in the name, and at the start of the id, in any case", () => {
   assert(matchesFilter(job, read("q=SUPPORT")));
   assert(matchesFilter(job, read("q=ftjob-0a")));
+  assert(!matchesFilter(job, read("q=0a1b")));
   assert(!matchesFilter(job, read("q=invoice")));
 });
 

@@ -1,11 +1,13 @@
 /**
  * The tab's only event stream. HTTP/1.1 allows six connections to a host over all tabs, so a tab has one, and none
- * while it is hidden. It continues where it stopped: the cursor of the last event is sent again.
+ * while it is hidden. Many visible tabs take turns. A stream continues where it stopped: the cursor of the last event
+ * is sent again.
  */
 
 import { searchOf } from "./api.js";
 import { loadSession, session } from "./session.js";
 import { effect, onEnd, signal } from "./signals.js";
+import { BEAT_MS, StreamTurns } from "./stream_turns.js";
 
 /**
  * @typedef {"idle" | "connecting" | "live" | "reconnecting" | "paused" | "ended"} Connection
@@ -31,6 +33,17 @@ let source = null;
 let timer;
 let delay = FIRST_DELAY;
 let connects = 0;
+
+const REST_MS = 2_500;
+const channel = new BroadcastChannel("tunewright.streams");
+const turns = new StreamTurns(
+  crypto.getRandomValues(new Uint32Array(2)).join("-"),
+  (turn) => channel.postMessage(turn),
+  () => {
+    drop();
+    timer = setTimeout(connect, REST_MS * (0.75 + Math.random() / 2));
+  },
+);
 
 /**
  * Follow the project's jobs until the present scope ends: `job` (a whole job) for each one that is not final, `listed`
@@ -76,7 +89,8 @@ function connect() {
     connection.value = "paused";
     return;
   }
-  connection.value = connects ? "reconnecting" : "connecting";
+  if (!connects) connection.value = "connecting";
+  turns.open();
   const opened = new EventSource(`/stream${searchOf({ ...subscription.query, after: subscription.cursor })}`);
   source = opened;
   const running = new Set(subscription.query.job);
@@ -115,6 +129,11 @@ function finish() {
 }
 
 function close() {
+  turns.close();
+  drop();
+}
+
+function drop() {
   clearTimeout(timer);
   source?.close();
   source = null;
@@ -122,6 +141,9 @@ function close() {
 
 /** Close the stream while the tab is hidden, and connect again when it is shown or the network is back. */
 export function startLive() {
+  channel.onmessage = (event) => turns.hear(event.data);
+  setInterval(() => turns.beat(), BEAT_MS);
+  addEventListener("pagehide", close);
   document.addEventListener("visibilitychange", () => {
     if (connection.peek() === "ended" || !present) return;
     if (document.hidden) {

@@ -7,7 +7,7 @@ import { ApiError, createIdempotencyKey, get, post, whenSignedOut } from "./api.
 import { SpeedMeter } from "./pure/upload_speed.js";
 import { countStoredBytes, isSameFile, WHOLE_BYTES } from "./pure/upload_plan.js";
 import { signal } from "./signals.js";
-import { sendInParts, sendWhole } from "./upload_transfer.js";
+import { Transfer } from "./upload_transfer.js";
 
 /**
  * @typedef {import("../../api.d.ts").UploadOut} UploadOut
@@ -180,7 +180,8 @@ async function run(upload) {
   const { signal: stopped } = upload.abort;
   upload.state.value = "checking";
   try {
-    const id = await (upload.isInParts ? sendInParts(upload) : sendWhole(upload));
+    const transfer = new Transfer(upload);
+    const id = await (upload.isInParts ? transfer.sendInParts() : transfer.sendWhole());
     upload.sent.value = upload.size;
     upload.datasetId.value = id;
     upload.state.value = "done";

@@ -48,8 +48,9 @@ export function measureDuration({ started_at: start, finished_at: end }, now) {
 
 /**
  * @typedef {{key: string, label: string, isLowerBetter: boolean | null, isPlace?: boolean,
- *   read: (results: Results) => number | null, format: (value: number) => string}} Column
- *   `isLowerBetter` null: neither is better; `isPlace`: a difference says nothing
+ *   isLoss?: boolean, read: (results: Results) => number | null, format: (value: number) => string}} Column
+ *   `isLowerBetter` null: neither is better; `isPlace`: a difference says nothing;
+ *   `isLoss`: jobs with different objectives cannot be compared by it
  */
 
 /** @type {readonly Column[]} */
@@ -57,6 +58,7 @@ export const COLUMNS = [
   {
     key: "best",
     label: "Best validation loss",
+    isLoss: true,
     isLowerBetter: true,
     read: (r) => r.best?.value ?? null,
     format: formatValue,
@@ -69,7 +71,14 @@ export const COLUMNS = [
     read: (r) => r.best?.step ?? null,
     format: (v) => formatNumber(v),
   },
-  { key: "loss", label: "Latest training loss", isLowerBetter: true, read: (r) => r.loss, format: formatValue },
+  {
+    key: "loss",
+    label: "Latest training loss",
+    isLoss: true,
+    isLowerBetter: true,
+    read: (r) => r.loss,
+    format: formatValue,
+  },
   {
     key: "speed",
     label: "Tokens/s",

@@ -82,12 +82,30 @@ export function flattenSpec(spec) {
  */
 export function compareSpecs(jobs) {
   const flat = jobs.map(withDecided);
-  const fields = new Set(flat.flatMap((fields) => [...fields.keys()]));
-  const rows = [...fields].map((field) => {
+  const rows = mergeOrder(flat.map((fields) => [...fields.keys()])).map((field) => {
     const values = flat.map((each) => each.get(field) ?? "");
     return { field, label: labelField(field), values, differs: new Set(values).size > 1 };
   });
   return [...rows.filter((row) => row.differs), ...rows.filter((row) => !row.differs)];
+}
+
+/**
+ * Join lists of fields: one that is new in a list follows its neighbour there.
+ * @param {readonly string[][]} lists
+ * @returns {string[]}
+ */
+function mergeOrder(lists) {
+  /** @type {string[]} */
+  const order = [];
+  for (const list of lists) {
+    let place = 0;
+    for (const field of list) {
+      const known = order.indexOf(field);
+      if (known < 0) order.splice(place, 0, field);
+      place = (known < 0 ? place : known) + 1;
+    }
+  }
+  return order;
 }
 
 /** @param {WithSpec} job */

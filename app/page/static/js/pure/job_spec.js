@@ -1,5 +1,9 @@
 /** Sets a job's spec beside what was decided. Pure: no DOM. */
 
+import { writeCommand } from "./call_cli.js";
+import { writeClient, writeCurl } from "./call_curl.js";
+import { writeJson } from "./call_text.js";
+
 /** @typedef {import("../../../api.d.ts").JobSpec} JobSpec */
 /** @typedef {import("../../../api.d.ts").Resolved} Resolved */
 /** @typedef {{field: string, asked: unknown, decided: unknown, isDecided: boolean, differs: boolean}} SpecRow */
@@ -112,33 +116,7 @@ function isEmpty(value) {
  */
 export function writeCall(language, spec, server) {
   const short = shortenSpec(spec);
-  const json = JSON.stringify(short, null, 2);
-  if (language === "json") return json;
-  if (language === "curl") {
-    return `curl -H "Authorization: Bearer $TUNEWRIGHT_API_KEY" -H "Content-Type: application/json" \\\n` +
-      `  ${server}/jobs -d '${json.replaceAll("'", `'\\''`)}'`;
-  }
-  if (language === "cli") {
-    return `export TUNEWRIGHT_URL=${server}\ntunewright jobs create --spec /dev/stdin <<'SPEC'\n${json}\nSPEC`;
-  }
-  const fields = Object.entries(short).map(([name, value]) => `        ${name}=${writePython(value, 2)},\n`).join("");
-  return `from tunewright import Client\n\nwith Client("${server}") as client:\n` +
-    `    job = client.create_job(\n${fields}    )\n    print(job.id)`;
-}
-
-/**
- * @param {any} value
- * @param {number} depth
- * @returns {string}
- */
-function writePython(value, depth) {
-  if (value === null) return "None";
-  if (typeof value === "boolean") return value ? "True" : "False";
-  if (Array.isArray(value)) return `[${value.map((each) => writePython(each, depth)).join(", ")}]`;
-  if (typeof value !== "object") return JSON.stringify(value);
-  const parts = Object.entries(value).map(([name, each]) => `${JSON.stringify(name)}: ${writePython(each, depth + 1)}`);
-  const line = `{${parts.join(", ")}}`;
-  if (line.length < 90) return line;
-  const indent = "    ".repeat(depth + 1);
-  return `{\n${parts.map((part) => `${indent}${part},\n`).join("")}${"    ".repeat(depth)}}`;
+  if (language === "json") return writeJson(short);
+  if (language === "curl") return writeCurl(server, short);
+  return language === "cli" ? writeCommand(server, short) : writeClient(server, short);
 }

@@ -89,7 +89,7 @@ export function matchesFilter(job, { states, text, model, owner }) {
  */
 function matchesText(job, text) {
   const wanted = text.toLowerCase();
-  return job.id.toLowerCase().includes(wanted) || (job.name ?? "").toLowerCase().includes(wanted);
+  return job.id.toLowerCase().startsWith(wanted) || (job.name ?? "").toLowerCase().includes(wanted);
 }
 
 /**

@@ -133,7 +133,7 @@ function showForm(form) {
       problemSummary(form),
       formSections(form),
     ),
-    h("div.create-side", statusCard(form, submit, failure), callsCard(form.request)),
+    h("div.create-side", statusCard(form, failure), callsCard(form.request)),
   );
 }
 

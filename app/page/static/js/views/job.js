@@ -2,9 +2,10 @@
 
 import { ApiError } from "../api.js";
 import { h, when } from "../dom.js";
-import { errorBox, skeleton } from "../parts/basic.js";
+import { emptyState, errorBox, skeleton } from "../parts/basic.js";
 import { effect } from "../signals.js";
 import { setTitle, viewHeader } from "../shell.js";
+import { linkTo } from "../url.js";
 import { JobActions } from "./job/actions.js";
 import { deletedNotice, jobHeader } from "./job/header.js";
 import { JobModel } from "./job/model.js";
@@ -39,10 +40,13 @@ function loading() {
 function notShown(model) {
   const error = model.error.peek();
   const isMissing = error instanceof ApiError && error.status === 404;
-  const text = isMissing ? "There is no such job in this project. It may have been deleted." : error;
-  return h(
-    "div",
-    viewHeader("Job", { back: { to: "/jobs", label: "Jobs" } }),
-    errorBox(text, isMissing ? null : () => model.load()),
-  );
+  const missing = () =>
+    emptyState({
+      icon: "search",
+      title: "There is no such job",
+      text: "It may have been deleted, or belong to another project.",
+      action: h("a.button", { href: linkTo("/jobs") }, "Show the jobs"),
+    });
+  const back = { to: "/jobs", label: "Jobs" };
+  return h("div", viewHeader("Job", { back }), isMissing ? missing() : errorBox(error, () => model.load()));
 }

@@ -7,7 +7,7 @@ import { countFilters, NO_FILTER, readFilter } from "../pure/jobs_filter.js";
 import { may } from "../session.js";
 import { setTitle, viewHeader } from "../shell.js";
 import { addShortcut } from "../shortcuts.js";
-import { computed, effect, onEnd, signal, untracked } from "../signals.js";
+import { computed, effect, flush, onEnd, signal, untracked } from "../signals.js";
 import { linkTo, navigate, path, query } from "../url.js";
 import { RowDetails } from "./jobs/details.js";
 import { filterBar, setFilter } from "./jobs/filters.js";
@@ -85,7 +85,9 @@ function followFilter(store) {
 function newJobsButton(store) {
   const show = () => {
     store.showWaiting();
+    flush();
     scrollTo({ top: 0, behavior: "smooth" });
+    /** @type {HTMLElement | null} */ (document.querySelector(".job-row .main-link"))?.focus({ preventScroll: true });
   };
   const showAtTop = () => {
     if (scrollY <= TOP && store.numWaiting.peek()) store.showWaiting();
@@ -119,11 +121,15 @@ function jobTable(context) {
       h(
         "tr.job-head",
         { role: "row" },
-        h("th.job-select", { role: "columnheader", scope: "col" }, selectAll(store, selection)),
+        h("th.list-select", { role: "columnheader", scope: "col" }, selectAll(store, selection)),
         COLUMNS.map(([name, label]) =>
-          h(`th.job-${name}`, { role: "columnheader", scope: "col" }, label || h("span.visually-hidden", "Latest loss"))
+          h(
+            `th.list-${name}`,
+            { role: "columnheader", scope: "col" },
+            label || h("span.visually-hidden", "Latest loss"),
+          )
         ),
-        h("th.job-menu", { role: "columnheader", scope: "col" }, h("span.visually-hidden", "Actions")),
+        h("th.list-menu", { role: "columnheader", scope: "col" }, h("span.visually-hidden", "Actions")),
       ),
     ),
     h(
@@ -140,9 +146,9 @@ function skeletonRow() {
   return h(
     "tr.job-row.job-skeleton",
     { role: "row", "aria-hidden": "true" },
-    h("td.job-select", { role: "cell" }),
-    bars.map((name) => h(`td.job-${name}`, { role: "cell" }, h("div.bar"), name === "name" && h("div.bar.short"))),
-    h("td.job-menu", { role: "cell" }),
+    h("td.list-select", { role: "cell" }),
+    bars.map((name) => h(`td.list-${name}`, { role: "cell" }, h("div.bar"), name === "name" && h("div.bar.short"))),
+    h("td.list-menu", { role: "cell" }),
   );
 }
 

@@ -13,7 +13,7 @@ export function swatch(place, isBaseline = false) {
   const { color, dash } = pickStyle(place);
   const svg = document.createElementNS(SVG, "svg");
   const line = document.createElementNS(SVG, "path");
-  svg.setAttribute("class", "swatch");
+  svg.setAttribute("class", "compare-line");
   svg.setAttribute("viewBox", "0 0 26 8");
   svg.setAttribute("aria-hidden", "true");
   svg.style.setProperty("color", `var(--series-${color})`);

@@ -1,5 +1,6 @@
 /** What came of the compared jobs, and the fields in which their specs differ. */
 
+import { get } from "../../api.js";
 import { h, icon } from "../../dom.js";
 import { formatPlural } from "../../format.js";
 import { now, stateBadge } from "../../parts/basic.js";
@@ -13,7 +14,7 @@ import {
   measureDuration,
 } from "../../pure/compare_results.js";
 import { compareSpecs } from "../../pure/compare_specs.js";
-import { computed } from "../../signals.js";
+import { computed, signal } from "../../signals.js";
 import { linkTo } from "../../url.js";
 import { swatch } from "./swatch.js";
 
@@ -45,8 +46,13 @@ function resultsOf(entry) {
  */
 export function resultsTable(board) {
   const results = computed(() => board.entries().map(resultsOf));
+  const isOneObjective = computed(() =>
+    new Set(board.entries().flatMap((entry) => entry.job.value?.spec.objective ?? [])).size < 2
+  );
   const best = computed(() =>
-    COLUMNS.map((column) => findBestPlaces(results.value.map(column.read), column.isLowerBetter))
+    COLUMNS.map(({ read, isLowerBetter, isLoss }) =>
+      findBestPlaces(results.value.map(read), isLoss && !isOneObjective.value ? null : isLowerBetter)
+    )
   );
   const basis = computed(() => results.value[board.options.ids.value.indexOf(board.options.baseline.value)] ?? null);
   return h(
@@ -133,20 +139,19 @@ function stateOf(entry) {
  */
 export function specTable(board) {
   const { options } = board;
-  const shown = computed(() => board.entries().filter((entry) => entry.job.value));
-  // The spec of a job never changes; what was decided for `auto` does, once an attempt starts.
+  readDatasetNames();
+  const isBaseline = (/** @type {Entry} */ entry) => entry.id === options.baseline.value;
+  // A job's spec never changes; what was decided for `auto` does, once an attempt starts.
   const text = computed(() =>
-    JSON.stringify(shown.value.map(({ job }) => [job.value?.id, job.value?.spec, job.value?.resolved.at(-1)]))
+    JSON.stringify(board.entries().map(({ id, job }) => [id, job.value?.id, job.value?.resolved.at(-1)]))
   );
-  const rows = computed(() => {
-    const jobs = JSON.parse(text.value).map((/** @type {any[]} */ [_, spec, last]) => ({
-      spec,
-      resolved: last ? [last] : [],
-    }));
-    return compareSpecs(jobs);
+  const content = computed(() => {
+    text.value;
+    const entries = board.entries().filter((entry) => entry.job.peek());
+    const rows = compareSpecs(entries.map((entry) => /** @type {any} */ (entry.job.peek())));
+    return { entries, rows };
   });
-  const numSame = computed(() => rows.value.filter((row) => !row.differs).length);
-  const baseline = computed(() => shown.value.findIndex((entry) => entry.id === options.baseline.value));
+  const numSame = computed(() => content.value.rows.filter((row) => !row.differs).length);
   return h(
     "section.compare-specs",
     h(
@@ -164,15 +169,14 @@ export function specTable(board) {
       ),
     ),
     () => {
-      const differing = rows.value.filter((row) => row.differs || options.showsAll.value);
-      if (!shown.value.length) return null;
-      if (!differing.length) {
-        return h(
-          "p.quiet",
-          shown.value.length < 2 ? "Add another job to see what differs." : "The specs of these jobs do not differ.",
-        );
-      }
-      return specRows(differing, shown.value, board, baseline.value);
+      const { entries, rows } = content.value;
+      const differing = rows.filter((row) => row.differs || options.showsAll.value);
+      if (!entries.length) return null;
+      if (differing.length) return specRows(differing, entries, board, entries.findIndex(isBaseline));
+      return h(
+        "p.quiet",
+        entries.length < 2 ? "Add another job to see what differs." : "The specs of these jobs do not differ.",
+      );
     },
   );
 }
@@ -189,7 +193,7 @@ function specRows(rows, entries, { options, highlighted }, baseline) {
     "div.table-scroll",
     { tabindex: 0, role: "region", "aria-label": "Differences" },
     h(
-      "table.spec-table",
+      "table.difference-table",
       h(
         "thead",
         h(
@@ -220,7 +224,7 @@ function specRows(rows, entries, { options, highlighted }, baseline) {
               return h(
                 "td",
                 mark(/** @type {Entry} */ (entries[place])),
-                differs ? h("strong", value || "–") : value || h("span.faint", "–"),
+                h(differs ? "strong" : "span", { class: value ? "" : "faint" }, showValue(row.field, value)),
               );
             }),
           )
@@ -228,6 +232,28 @@ function specRows(rows, entries, { options, highlighted }, baseline) {
       ),
     ),
   );
+}
+
+/**
+ * A dataset is shown by its file's name, other values as they are.
+ * @param {string} field
+ * @param {string} value
+ */
+function showValue(field, value) {
+  if (!field.endsWith("dataset_id") || !value) return value || "–";
+  return h("a", { href: linkTo(`/datasets/${value}`), title: value }, () => datasetNames.value.get(value) ?? value);
+}
+
+/** The file names of the newest datasets, by id. @type {import("../../signals.js").Signal<ReadonlyMap<string, string>>} */
+const datasetNames = signal(new Map());
+
+async function readDatasetNames() {
+  try {
+    const page = await get("/datasets", { query: { limit: 100 } });
+    datasetNames.value = new Map(page.items.map((/** @type {any} */ each) => [each.id, each.filename]));
+  } catch {
+    // The ids remain.
+  }
 }
 
 /**

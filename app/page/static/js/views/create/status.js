@@ -47,10 +47,9 @@ function summaryLine({ place, message }) {
 
 /**
  * @param {Form} form
- * @param {() => Promise<void>} submit
  * @param {import("../../signals.js").Signal<unknown>} failure
  */
-export function statusCard(form, submit, failure) {
+export function statusCard(form, failure) {
   return h(
     "section.card.form-status",
     { "aria-label": "Create the job" },

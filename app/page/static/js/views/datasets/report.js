@@ -2,7 +2,7 @@
 
 import { h, icon } from "../../dom.js";
 import { formatCount, formatNumber } from "../../format.js";
-import { emptyState, skeleton } from "../../parts/basic.js";
+import { emptyState } from "../../parts/basic.js";
 import { countSeverities } from "../../pure/dataset_advice.js";
 import { formatShare, lengthBars, namedBars, quantile, turnBars } from "../../pure/dataset_bars.js";
 import { linkTo } from "../../url.js";
@@ -65,7 +65,8 @@ function waiting(dataset) {
     : dataset.cleaned_from && !dataset.bytes
     ? "A worker writes the valid rows, and then inspects them."
     : "A worker inspects the file. A job can be created now; it waits for the inspection.";
-  return h("div.stack", h("p.row.quiet", { role: "status" }, icon("clock"), text), skeleton(8, text));
+  const title = dataset.state === "uploading" ? "The file is being assembled" : "The file is being inspected";
+  return h("div", { role: "status" }, emptyState({ icon: "clock", title, text }));
 }
 
 /** @param {DatasetOut} dataset */

@@ -146,7 +146,7 @@ export class JobActions {
     const { model } = this;
     return [
       this.adapterLink(),
-      this.buttonFor("resume", "play", "Resume", "button.primary", () => this.resume(), "r"),
+      this.buttonFor("resume", "play", "Resume", "button", () => this.resume(), "r"),
       this.buttonFor("pause", "pause", "Pause", "button", () => this.pause(), "p"),
       this.buttonFor("cancel", "stop", "Cancel", "button.danger-quiet", () => this.cancel(), "x"),
       this.buttonFor("retry", "retry", "Retry", "button", () => this.retry(), "t"),

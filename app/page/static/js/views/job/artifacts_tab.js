@@ -90,7 +90,7 @@ function fileTable(files) {
           ),
         ),
         h(
-          "td.row-actions",
+          "td.job-row-actions",
           h("a.button.ghost.icon-only", {
             href: file.url,
             download: "",
@@ -149,12 +149,12 @@ function checkpointTable(model, checkpoints) {
         h("td.number", formatBytes(each.size)),
         h("td.nowrap", relativeTime(each.created_at)),
         h(
-          "td.row-actions",
+          "td.job-row-actions",
           each.url && may("write") &&
             h(
               "a.button.ghost",
               { href: linkTo("/new", { from: model.id, init_from: each.id }) },
-              "Start a job from here",
+              "Start from here",
             ),
           each.url &&
             h("a.button.ghost.icon-only", {

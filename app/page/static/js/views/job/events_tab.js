@@ -5,7 +5,7 @@ import { formatNumber, formatTime } from "../../format.js";
 import { errorBox, relativeTime, skeleton } from "../../parts/basic.js";
 import { explainEmpty, filterEvents, iconOf } from "../../pure/job_events.js";
 import { addShortcut } from "../../shortcuts.js";
-import { computed, effect, signal } from "../../signals.js";
+import { computed, signal } from "../../signals.js";
 import { query, setQuery } from "../../url.js";
 import { followEnd } from "./follow_end.js";
 import { timeline } from "./timeline.js";

@@ -39,6 +39,8 @@ export class JobModel {
     this.curvesVersion = signal(0);
     /** @type {Signal<readonly CheckpointOut[] | null>} */
     this.checkpoints = signal(/** @type {readonly CheckpointOut[] | null} */ (null));
+    /** The names of datasets by id, as far as they were found. @type {Signal<Map<string, string>>} */
+    this.datasets = signal(/** @type {Map<string, string>} */ (new Map()));
     this.abort = new AbortController();
     /** @type {EventOut[]} */
     this.newEvents = [];
@@ -65,6 +67,7 @@ export class JobModel {
     await this.readJob();
     if (!this.job.peek()) return;
     await history;
+    this.#readDatasets();
     if (this.abort.signal.aborted || !this.hasHistory.peek()) return;
     const last = this.events.peek().at(-1);
     if (last && isFinalEvent(last) && !this.#isFinal()) await this.readJob();
@@ -92,6 +95,16 @@ export class JobModel {
     }
   }
 
+  /** Read the names of the newest datasets. One that was deleted is not among them, and is no error. */
+  async #readDatasets() {
+    try {
+      const { items } = await get("/datasets", { query: { limit: 100 }, signal: this.abort.signal });
+      this.datasets.value = new Map(items.map((/** @type {any} */ each) => [each.id, each.filename]));
+    } catch {
+      // The header shows the ids instead.
+    }
+  }
+
   async #loadHistory() {
     this.historyError.value = null;
     try {
@@ -108,7 +121,7 @@ export class JobModel {
       this.curvesVersion.value++;
       this.hasHistory.value = true;
     } catch (error) {
-      if (!this.abort.signal.aborted && this.job.peek()) this.historyError.value = error;
+      if (!this.abort.signal.aborted) this.historyError.value = error;
     }
   }
 
@@ -136,9 +149,16 @@ export class JobModel {
       followJobs([this.id], this.cursor ?? null, { onEvent });
       // A script is not told why a stream cannot be opened: the job may have been deleted.
       effect(() => {
-        if (connection.value === "reconnecting") this.readJob();
+        if (connection.value === "reconnecting") this.#checkEnd();
       });
     }).end;
+  }
+
+  /** Read the job while its stream is away: if it has ended and all was received, nothing more comes. */
+  async #checkEnd() {
+    await this.readJob();
+    const last = this.newEvents.at(-1) ?? this.events.peek().at(-1);
+    if (this.#isFinal() && last && isFinalEvent(last)) this.endLive();
   }
 
   #noteDeletion() {

@@ -19,7 +19,7 @@ export function specTab(model) {
   const text = computed(() => JSON.stringify([model.job.value?.spec, model.job.value?.resolved.at(-1) ?? null]));
   const showsAll = signal(false);
   return h(
-    "div.with-aside.spec",
+    "div.with-aside.job-spec",
     h("div.stack", inexactResumes(model), () => {
       const [spec, resolved] = JSON.parse(text.value);
       return untracked(() => specTable(compareSpec(spec, resolved), resolved?.attempt ?? null, showsAll));
@@ -42,7 +42,7 @@ function specTable(all, attempt, showsAll) {
       "div.table-scroll",
       { tabindex: 0, role: "region", "aria-label": "Spec" },
       h(
-        "table.spec-table",
+        "table.job-spec-table",
         h(
           "thead",
           h(
@@ -130,7 +130,7 @@ function callPanel(model) {
   const spec = computed(() => JSON.stringify(model.job.value?.spec ?? null));
   const text = computed(() => writeCall(language.value, JSON.parse(spec.value), location.origin));
   return h(
-    "section.call",
+    "section.job-call",
     { "aria-labelledby": "call-title" },
     h("div.row.between", h("h2", { id: "call-title" }, "The same job again"), copyButton(() => text.peek(), "Copy")),
     h(

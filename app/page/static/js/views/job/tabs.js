@@ -6,9 +6,9 @@ import { addShortcut } from "../../shortcuts.js";
 import { computed, effect, untracked } from "../../signals.js";
 import { path, query, setQuery } from "../../url.js";
 import { artifactsTab } from "./artifacts_tab.js";
-import { curvesTab } from "./curves_tab.js";
+import { curvesTab } from "./curves/tab.js";
 import { eventsTab } from "./events_tab.js";
-import { logTab } from "./log_tab.js";
+import { logTab } from "./log/tab.js";
 import { specTab } from "./spec_tab.js";
 
 /** @typedef {import("./model.js").JobModel} JobModel */
@@ -38,29 +38,27 @@ export function jobTabs(model, now) {
   }
   effect(() => {
     const { id } = present.value;
-    requestAnimationFrame(() =>
-      document.getElementById(`tab-${id}`)?.scrollIntoView({ block: "nearest", inline: "nearest" })
-    );
+    requestAnimationFrame(() => showInRow(document.getElementById(`tab-${id}`)));
   });
   return h(
     "div.job-body",
     h(
-      "nav.tabs",
+      "nav.job-tabs",
       { "aria-label": "Parts of this job" },
       TABS.map(({ id, label, count }) =>
         h(
-          "a.tab",
+          "a.job-tab",
           {
             id: `tab-${id}`,
             href: () => addressOf(id),
             "aria-current": () => (present.value.id === id ? "page" : null),
           },
           label,
-          count && h("span.tab-count.tabular", () => count(model) ? formatNumber(count(model)) : ""),
+          count && h("span.job-tab-count.tabular", () => count(model) ? formatNumber(count(model)) : ""),
         )
       ),
     ),
-    h("div.tab-body", () => {
+    h("div.job-tab-body", () => {
       const { render } = present.value;
       return untracked(() => render(model, now));
     }),
@@ -74,4 +72,16 @@ function addressOf(tab) {
   if (tab === "curves") search.delete("tab");
   else search.set("tab", tab);
   return `/ui${path.peek()}${search.size ? `?${search}` : ""}`;
+}
+
+/**
+ * Scroll the row of tabs, and nothing else, until a tab is in view.
+ * @param {HTMLElement | null} tab
+ */
+function showInRow(tab) {
+  const row = tab?.parentElement;
+  if (!tab || !row) return;
+  const [left, right] = [tab.offsetLeft - row.offsetLeft, tab.offsetLeft - row.offsetLeft + tab.offsetWidth];
+  if (left < row.scrollLeft) row.scrollLeft = left;
+  else if (right > row.scrollLeft + row.clientWidth) row.scrollLeft = right - row.clientWidth;
 }

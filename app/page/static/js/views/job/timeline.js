@@ -9,7 +9,9 @@ import { computed, untracked } from "../../signals.js";
 /** @typedef {import("../../pure/job_phases.js").Span} Span */
 /** @typedef {import("../../pure/job_phases.js").AttemptTimes} AttemptTimes */
 
-/** The smallest part of the whole that is drawn. */
+/** More spans than these are too narrow to be told apart. */
+const MOST_SPANS = 100;
+/** The smallest part of the whole that is drawn then. */
 const SHORTEST = 0.004;
 /** @type {Record<string, string>} */
 const NAMES = {
@@ -49,7 +51,7 @@ export function timeline(model, now) {
 /** @param {readonly Span[]} spans */
 function bar(spans) {
   const [start, end] = [spans[0].from, spans[spans.length - 1].to];
-  const shown = joinShortSpans(spans, SHORTEST);
+  const shown = spans.length > MOST_SPANS ? joinShortSpans(spans, SHORTEST) : spans;
   const used = PHASES.filter((phase) => shown.some((span) => span.phase === phase));
   return h(
     "div.timeline-picture",
@@ -75,7 +77,7 @@ function bar(spans) {
       used.map((phase) =>
         h(
           "li",
-          h("span", { class: `swatch phase-${phase}` }),
+          h("span", { class: `phase-swatch phase-${phase}` }),
           NAMES[phase],
           " ",
           h("span.faint.tabular", formatDuration(sumSeconds(spans, phase))),

@@ -1,5 +1,6 @@
 /** One job in the list: a row of the table, or a card on narrow screens. */
 
+import { pickStyle } from "../../chart/colors.js";
 import { h, icon } from "../../dom.js";
 import { formatDuration, formatNumber, formatValue } from "../../format.js";
 import { now, progressBar, relativeTime, stateBadge } from "../../parts/basic.js";
@@ -48,10 +49,21 @@ export function jobRow(id, context) {
     cell("state", stateCell(job)),
     cell("progress", progressCell(job, details.waitOf(id))),
     cell("curve", curveCell(id, job, context)),
-    cell("loss", h("span", { title: "Latest training loss" }, () => formatValue(job.value.last_metrics.loss))),
+    cell(
+      "loss",
+      h(
+        "span",
+        { title: "Latest training loss", class: () => ("loss" in job.value.last_metrics ? "" : "faint") },
+        () => formatValue(job.value.last_metrics.loss),
+      ),
+    ),
     cell(
       "owner",
-      h("span.truncate", { title: () => ownerTitle(job.value) }, () => job.value.created_by?.key_name ?? "–"),
+      h(
+        "span.truncate",
+        { title: () => ownerTitle(job.value), class: () => (job.value.created_by ? "" : "faint") },
+        () => job.value.created_by?.key_name ?? "–",
+      ),
     ),
     cell("created", () => relativeTime(job.value.created_at)),
     cell("menu", menuButton(job, store)),
@@ -66,7 +78,7 @@ export function jobRow(id, context) {
  * @param {...import("../../dom.js").Child} children
  */
 function cell(name, ...children) {
-  return h(`td.job-${name}`, { role: "cell" }, children);
+  return h(`td.list-${name}`, { role: "cell" }, children);
 }
 
 /**
@@ -201,15 +213,14 @@ function timeLeft({ estimated_finish_at: finish, state }) {
  */
 function curveCell(id, job, { selection, details }) {
   const curve = details.curveOf(id);
-  const color = computed(() => {
-    const places = selection.places.value;
-    const place = places.get(id);
-    if (place !== undefined) return place & 7;
-    return places.size ? null : colorOf(id);
-  });
+  // A selected job has the look that it will have in the comparison; the others step back.
+  const place = computed(() => selection.places.value.get(id) ?? -1);
+  const others = computed(() => selection.places.value.size > 0);
+  const color = () => place.value >= 0 ? pickStyle(place.value).color : others.value ? null : colorOf(id);
   return sparkline({
     points: () => curve.value,
-    color: () => color.value,
+    color,
+    dash: () => place.value >= 0 ? pickStyle(place.value).dash : 0,
     isLive: () => ACTIVE.includes(job.value.state),
   });
 }

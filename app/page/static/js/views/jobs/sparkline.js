@@ -1,5 +1,6 @@
 /** The small loss curve in a row. */
 
+import { dashPattern } from "../../chart/colors.js";
 import { h } from "../../dom.js";
 import { formatValue } from "../../format.js";
 import { drawSparkline } from "../../pure/jobs_sparkline.js";
@@ -12,11 +13,11 @@ const HEIGHT = 30;
 /**
  * @param {{
  *   points: () => readonly import("../../pure/jobs_sparkline.js").Point[] | null,
- *   color: () => number | null, isLive: () => boolean,
- * }} options  `color` is one of the eight series colours; null: none
+ *   color: () => number | null, dash: () => number, isLive: () => boolean,
+ * }} options  `color` is one of the eight series colours; null: none; `dash` is one of the eight dash patterns
  * @returns {Node}
  */
-export function sparkline({ points, color, isLive }) {
+export function sparkline({ points, color, dash, isLive }) {
   const [svg, line, end] = [createShape("svg"), createShape("path"), createShape("circle")];
   svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
   svg.setAttribute("role", "img");
@@ -35,6 +36,7 @@ export function sparkline({ points, color, isLive }) {
     const present = color();
     svg.style.setProperty("color", present === null ? "var(--text-3)" : `var(--series-${present}, var(--accent))`);
   });
+  effect(() => line.setAttribute("stroke-dasharray", dashPattern(dash()).join(" ")));
   svg.setAttribute("class", "sparkline");
   return h("div.sparkline-box", svg);
 }

@@ -1,16 +1,22 @@
 /** How a job's curves are shown. It is in the address. */
 
-import { h, icon } from "../../dom.js";
-import { addShortcut } from "../../shortcuts.js";
-import { computed } from "../../signals.js";
-import { query, setQuery } from "../../url.js";
+import { h, icon } from "../../../dom.js";
+import { addShortcut } from "../../../shortcuts.js";
+import { computed } from "../../../signals.js";
+import { query, setQuery } from "../../../url.js";
 
-/** @typedef {import("../../curves.js").XKind} XKind */
+/** @typedef {import("../../../curves.js").XKind} XKind */
 /** @typedef {{from: number, to: number}} StepRange */
 
 const SMOOTHING = 0.6;
 /** @type {readonly [XKind, string][]} */
 const X_KINDS = [["step", "Steps"], ["tokens", "Tokens"], ["time", "Time"]];
+/** @type {Record<XKind, string>} */
+const X_TITLES = {
+  step: "By optimizer step",
+  tokens: "By tokens trained on",
+  time: "By training time, without the time between attempts",
+};
 
 export class ChartOptions {
   constructor() {
@@ -72,7 +78,7 @@ export function chartToolbar(options, { hasTokens, csvPath }) {
   addShortcut({ keys: "l", description: "Logarithmic values", group: "Curves", run: () => options.toggleLog() });
   addShortcut({ keys: "o", description: "Hide outliers", group: "Curves", run: () => options.toggleOutliers() });
   return h(
-    "div.chart-toolbar",
+    "div.job-chart-toolbar",
     { role: "group", "aria-label": "Curves" },
     smoothingControl(options),
     xControl(options, hasTokens),
@@ -91,7 +97,7 @@ export function chartToolbar(options, { hasTokens, csvPath }) {
 function smoothingControl(options) {
   const text = () => options.smoothing.value.toFixed(2);
   return h(
-    "label.smoothing",
+    "label.job-smoothing",
     h("span", "Smoothing"),
     h("input", {
       type: "range",
@@ -120,6 +126,7 @@ function xControl(options, hasTokens) {
         "button",
         {
           type: "button",
+          title: X_TITLES[kind],
           "aria-pressed": () => String(options.xKind.value === kind),
           disabled: () => kind === "tokens" && !hasTokens(),
           onclick: () => setQuery({ x: kind === "step" ? null : kind }),

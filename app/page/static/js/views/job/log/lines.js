@@ -1,8 +1,8 @@
 /** The lines of a log in the page: real text in chunks, with an address for each line. */
 
-import { h } from "../../dom.js";
-import { formatLines, parseLines } from "../../pure/job_log.js";
-import { onEnd } from "../../signals.js";
+import { h } from "../../../dom.js";
+import { formatLines, parseLines } from "../../../pure/job_log.js";
+import { onEnd } from "../../../signals.js";
 
 const CHUNK = 250;
 
@@ -81,7 +81,14 @@ export class LogLines {
 
   /** Bring the match that is looked at into view. */
   showMatch() {
-    requestAnimationFrame(() => this.element.querySelector(".is-current")?.scrollIntoView({ block: "nearest" }));
+    requestAnimationFrame(() => {
+      const [match, box] = [this.element.querySelector(".is-current"), this.element.parentElement];
+      if (!match || !box) return;
+      const [at, frame] = [match.getBoundingClientRect(), box.getBoundingClientRect()];
+      if (at.top < frame.top || at.bottom > Math.min(frame.bottom, innerHeight)) {
+        box.scrollTop += at.top - (frame.top + Math.min(frame.bottom, innerHeight)) / 2;
+      }
+    });
   }
 
   /** @param {MouseEvent} event */

@@ -1,13 +1,13 @@
 /** Reads finer points of curves than the overview has: of all steps at first, then of the range in view. */
 
-import { get } from "../../api.js";
-import { onEnd } from "../../signals.js";
+import { get } from "../../../api.js";
+import { onEnd } from "../../../signals.js";
 
-/** @typedef {import("./model.js").JobModel} JobModel */
-/** @typedef {import("./chart_options.js").StepRange} StepRange */
+/** @typedef {import("../model.js").JobModel} JobModel */
+/** @typedef {import("./options.js").StepRange} StepRange */
 
 const MOST_POINTS = 2000;
-const DELAY = 60;
+const DELAY = 30;
 /** A part of the range that is read on either side too, so that panning shows no gap. */
 const MARGIN = 0.1;
 const AT_ONCE = 3;

@@ -1,21 +1,21 @@
 /** The curves of a job: charts that share their crosshair and zoom. */
 
-import { ChartGroup } from "../../chart/group.js";
-import { each, h, when } from "../../dom.js";
-import { emptyState, errorBox } from "../../parts/basic.js";
-import { isFinal } from "../../pure/job_actions.js";
-import { planCharts } from "../../pure/job_charts.js";
-import { listMarks } from "../../pure/job_marks.js";
-import { addShortcut } from "../../shortcuts.js";
-import { computed, effect, onEnd, signal, untracked } from "../../signals.js";
-import { setQuery } from "../../url.js";
-import { chartPanel } from "./chart_panel.js";
-import { ChartOptions, chartToolbar } from "./chart_options.js";
+import { ChartGroup } from "../../../chart/group.js";
+import { each, h, when } from "../../../dom.js";
+import { emptyState, errorBox } from "../../../parts/basic.js";
+import { isFinal } from "../../../pure/job_actions.js";
+import { planCharts } from "../../../pure/job_charts.js";
+import { listMarks } from "../../../pure/job_marks.js";
+import { addShortcut } from "../../../shortcuts.js";
+import { computed, effect, onEnd, signal, untracked } from "../../../signals.js";
+import { setQuery } from "../../../url.js";
+import { chartPanel } from "./panel.js";
+import { ChartOptions, chartToolbar } from "./options.js";
 import { FinerCurves } from "./finer.js";
 
-/** @typedef {import("./model.js").JobModel} JobModel */
-/** @typedef {import("../../pure/job_charts.js").ChartPlan} ChartPlan */
-/** @typedef {import("../../pure/job_marks.js").StepMark} StepMark */
+/** @typedef {import("../model.js").JobModel} JobModel */
+/** @typedef {import("../../../pure/job_charts.js").ChartPlan} ChartPlan */
+/** @typedef {import("../../../pure/job_marks.js").StepMark} StepMark */
 
 /** The shortest time between two changes of what is drawn, in milliseconds. */
 const PACE = 150;
@@ -137,7 +137,7 @@ export function curvesTab(model) {
         hasTokens: () => board.plans.value.others.some(({ id }) => id === "num_tokens"),
         csvPath: `${model.path}/metrics.csv`,
       }),
-      h("div.chart-grid", charts(() => board.plans.value.main, board)),
+      h("div.job-chart-grid", charts(() => board.plans.value.main, board)),
       when(() => board.plans.value.others.length > 0, () => otherCharts(board)),
     ]),
   );
@@ -155,28 +155,28 @@ function charts(plans, board) {
 /** @param {ChartBoard} board */
 function otherCharts(board) {
   return h(
-    "details.other-charts",
+    "details.job-other-charts",
     {
       ontoggle: (
         /** @type {Event} */ event,
       ) => (board.areOthersOpen.value = /** @type {HTMLDetailsElement} */ (event.target).open),
     },
     h("summary", () => `Other metrics (${board.plans.value.others.length})`),
-    when(() => board.areOthersOpen.value, () => h("div.chart-grid", charts(() => board.plans.value.others, board))),
+    when(() => board.areOthersOpen.value, () => h("div.job-chart-grid", charts(() => board.plans.value.others, board))),
   );
 }
 
 function chartSkeletons() {
-  const places = Array.from({ length: 5 }, () => h("div.chart-panel.chart-skeleton", h("div.bar")));
+  const places = Array.from({ length: 5 }, () => h("div.job-chart-panel.job-chart-skeleton", h("div.bar")));
   return h(
     "div",
     { role: "status", "aria-label": "Loading the curves" },
-    h("div.chart-toolbar"),
-    h("div.chart-grid", places),
+    h("div.job-chart-toolbar"),
+    h("div.job-chart-grid", places),
   );
 }
 
-/** @param {import("../../../../api.d.ts").JobState} state */
+/** @param {import("../../../../../api.d.ts").JobState} state */
 function noCurves(state) {
   const [title, text] = isFinal(state)
     ? ["No curves", "The job ended before its first step."]

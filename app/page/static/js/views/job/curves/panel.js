@@ -1,14 +1,14 @@
 /** One chart of a job's curves, kept up to date while points arrive. */
 
-import "../../chart/line_chart.js";
-import { h } from "../../dom.js";
-import { effect, onEnd, untracked } from "../../signals.js";
+import "../../../chart/line_chart.js";
+import { h } from "../../../dom.js";
+import { effect, onEnd, untracked } from "../../../signals.js";
 
-/** @typedef {import("../../curves.js").XKind} XKind */
-/** @typedef {import("../../pure/job_charts.js").ChartPlan} ChartPlan */
-/** @typedef {import("../../pure/job_charts.js").ChartSeries} ChartSeries */
-/** @typedef {import("../../pure/job_marks.js").StepMark} StepMark */
-/** @typedef {import("./curves_tab.js").ChartBoard} ChartBoard */
+/** @typedef {import("../../../curves.js").XKind} XKind */
+/** @typedef {import("../../../pure/job_charts.js").ChartPlan} ChartPlan */
+/** @typedef {import("../../../pure/job_charts.js").ChartSeries} ChartSeries */
+/** @typedef {import("../../../pure/job_marks.js").StepMark} StepMark */
+/** @typedef {import("./tab.js").ChartBoard} ChartBoard */
 /** @typedef {{revision: number, length: number}} Drawn  what of a curve a chart has */
 
 /**
@@ -35,13 +35,13 @@ export function chartPanel(plan, board) {
   board.group.add(chart);
   if (board.group.charts.size === 1) chart.zoom = board.zoom;
   onEnd(() => board.group.remove(chart));
-  return h("figure.chart-panel", { class: `chart-${plan.id}` }, h("figcaption", plan.title), chart);
+  return h("figure.job-chart-panel", { class: `chart-${plan.id}` }, h("figcaption", plan.title), chart);
 }
 
 /** Gives a chart the points that it lacks. */
 class ChartFeed {
   /**
-   * @param {import("../../chart/line_chart.js").LineChart} chart
+   * @param {import("../../../chart/line_chart.js").LineChart} chart
    * @param {ChartPlan} plan
    * @param {ChartBoard} board
    */
