@@ -89,9 +89,9 @@ def test_a_bad_row_is_found_explained_and_left_out(signed_in: Page, write: Write
     rows = [conversation(number) for number in range(1, 5)]
     path = write("returns-desk.jsonl", [*rows, conversation(5, "bot")])
     open_uploaded(page, path, "invalid")
-    page.get_by_role("link", name="Problems").click()
+    press(page, "2")
     expect(page.get_by_role("heading", name="A turn has an unknown role (error)")).to_be_visible()
-    expect(page.get_by_text("Line 5")).to_be_visible()
+    expect(page.get_by_text("Line 5").first).to_be_visible()
     page.get_by_role("button", name="error: unknown_role 1").click()
     expect(page.get_by_role("region", name="Write instead")).to_contain_text('"role": "assistant"')
     check_accessibility(page)
@@ -99,7 +99,7 @@ def test_a_bad_row_is_found_explained_and_left_out(signed_in: Page, write: Write
     page.get_by_role("button", name="Create cleaned dataset").click()
     expect(page.get_by_text("Cleaned from")).to_be_visible()
     expect(page.get_by_role("heading", level=1)).to_contain_text("ready", timeout=INSPECTED_MS)
-    expect(page.get_by_text("4 rows")).to_be_visible()
+    expect(page.get_by_text("4 rows", exact=True)).to_be_visible()
     expect(page.get_by_role("link", name="Train on it")).to_have_attribute(
         "href", re.compile(r"/ui/new\?dataset=file-")
     )
@@ -211,7 +211,7 @@ def test_rows_in_both_datasets_are_listed(signed_in: Page, write: Write) -> None
     open_uploaded(page, write("held-out.jsonl", rows[:5]), "ready")
     open_uploaded(page, write("all-of-it.jsonl", rows), "ready")
     press(page, "4")
-    name = page.get_by_label("Validation dataset").get_by_role("option", name=re.compile("^held-out.jsonl"))
+    name = page.get_by_label("Validation dataset").get_by_role("option", name=re.compile("^held-out.jsonl")).first
     page.get_by_label("Validation dataset").select_option(name.get_attribute("value"))
     page.get_by_role("button", name="Check").click()
     expect(page.get_by_text("5 of 5 validation rows (100%) are in this dataset too")).to_be_visible(

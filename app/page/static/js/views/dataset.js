@@ -131,7 +131,7 @@ function header(dataset) {
 function tabs(id, present, problems) {
   const count = () => problems.value.error + problems.value.warning;
   return h(
-    "nav.tabs",
+    "nav.dataset-tabs",
     { "aria-label": "Parts of the dataset" },
     TABS.map((each, index) =>
       h(

@@ -67,53 +67,43 @@ async function deleteDataset(dataset) {
  * @param {DatasetOut} dataset
  */
 export async function clean(dataset) {
+  const created = await showDialog({ title: "Clean the dataset", body: (close) => cleanForm(dataset, close) });
+  if (created) navigate(linkTo(`/datasets/${created.id}`));
+}
+
+/**
+ * @param {DatasetOut} dataset
+ * @param {(created: DatasetOut | null) => void} close
+ */
+function cleanForm(dataset, close) {
   const exact = dataset.statistics?.duplicates.exact ?? 0;
   const bad = dataset.num_bad_rows ?? 0;
-  const dropsDuplicates = signal(exact > 0 && !bad);
   const problem = signal("");
   const isBusy = signal(false);
   const key = createIdempotencyKey();
-  const run = async (/** @type {(result: any) => void} */ close) => {
+  const check = h("input", { type: "checkbox", ".checked": exact > 0 && !bad });
+  const submit = async (/** @type {SubmitEvent} */ event) => {
+    event.preventDefault();
     isBusy.value = true;
     try {
-      const query = { drop_duplicates: dropsDuplicates.peek() };
-      close(
-        await post(`/datasets/${dataset.id}/clean`, undefined, {
-          query,
-          idempotencyKey: `${key}${query.drop_duplicates}`,
-        }),
-      );
+      const options = { query: { drop_duplicates: check.checked }, idempotencyKey: `${key}${check.checked}` };
+      close(await post(`/datasets/${dataset.id}/clean`, undefined, options));
     } catch (error) {
       problem.value = error instanceof Error ? error.message : String(error);
     }
     isBusy.value = false;
   };
-  const check = h("input", {
-    type: "checkbox",
-    ".checked": dropsDuplicates.peek(),
-    onchange: () => (dropsDuplicates.value = check.checked),
-  });
-  const created = await showDialog({
-    title: "Clean the dataset",
-    body: (close) =>
-      h(
-        "form.dialog-body",
-        { onsubmit: (/** @type {SubmitEvent} */ event) => (event.preventDefault(), run(close)) },
-        h(
-          "p",
-          bad
-            ? `A new dataset is created without the ${formatPlural(bad, "row")} that have an error. `
-            : "A new dataset is created. ",
-          h("span.quiet", "This one stays unchanged."),
-        ),
-        h("label.check", check, `Also drop exact duplicates (${formatNumber(exact)})`),
-        h("p.field-problem", { role: "alert" }, () => problem.value),
-        h(
-          "div.actions.end",
-          h("button", { type: "button", onclick: () => close(null) }, "Not now"),
-          h("button.primary", { type: "submit", disabled: () => isBusy.value }, "Create cleaned dataset"),
-        ),
-      ),
-  });
-  if (created) navigate(linkTo(`/datasets/${created.id}`));
+  const without = bad ? ` without the ${formatPlural(bad, "row")} that ${bad === 1 ? "has" : "have"} an error` : "";
+  return h(
+    "form.dialog-body",
+    { onsubmit: submit },
+    h("p", `A new dataset is created${without}. `, h("span.quiet", "This one stays unchanged.")),
+    h("label.check", check, `Also drop exact duplicates (${formatNumber(exact)})`),
+    h("p.field-problem", { role: "alert" }, () => problem.value),
+    h(
+      "div.actions.end",
+      h("button", { type: "button", onclick: () => close(null) }, "Not now"),
+      h("button.primary", { type: "submit", disabled: () => isBusy.value }, "Create cleaned dataset"),
+    ),
+  );
 }

@@ -178,84 +178,67 @@ function past(id, checks, nameOf) {
  * @param {(id: string) => string} nameOf
  */
 function result(check, nameOf) {
-  const name = () => nameOf(check.validation_dataset_id);
   if (check.state === "failed") {
     const code = check.failure?.code ?? "";
-    return h(
-      "div.notice.tone-bad",
-      icon("error"),
-      h(
-        "div.notice-text",
-        h("strong", "The check failed: ", h("code", code)),
-        h("p", check.failure?.message),
-        h("p", FAILURES[code]),
-      ),
-    );
+    return notice("bad", ["The check failed: ", h("code", code)], check.failure?.message, FAILURES[code]);
   }
   if (!check.totals) {
     return h("p.row.quiet", { role: "status" }, icon("clock"), "A light worker compares the datasets.");
   }
   const { num_exact: exact, num_normalised: normalised, num_rows, num_validation_rows: total } = check.totals;
   if (!normalised) {
-    return h(
-      "div.notice.tone-good",
-      icon("check"),
-      h(
-        "div.notice-text",
-        h("strong", "No row is in both datasets"),
-        h("p", `${formatNumber(total)} validation rows were compared with ${formatNumber(num_rows)} rows.`),
-      ),
-    );
+    const compared = `${formatNumber(total)} validation rows were compared with ${formatNumber(num_rows)} rows.`;
+    return notice("good", "No row is in both datasets", compared);
   }
+  const share = formatShare(normalised / Math.max(1, total));
+  const verb = normalised === 1 ? "is" : "are";
   return h(
     "section.stack",
     { "aria-label": "Result" },
-    h(
-      "div.notice.tone-warn",
-      icon("warning"),
-      h(
-        "div.notice-text",
-        h(
-          "strong",
-          `${formatNumber(normalised)} of ${formatPlural(total, "validation row")} (${
-            formatShare(normalised / Math.max(1, total))
-          }) ${normalised === 1 ? "is" : "are"} in this dataset too`,
-        ),
-        h(
-          "p",
-          `${formatNumber(exact)} exactly, ${
-            formatNumber(normalised - exact)
-          } with other white space or case. Remove them from one of the files, or the validation loss is too low.`,
-        ),
-      ),
+    notice(
+      "warn",
+      `${formatNumber(normalised)} of ${formatPlural(total, "validation row")} (${share}) ${verb} in this dataset too`,
+      `${formatNumber(exact)} exactly, ${formatNumber(normalised - exact)} with other white space or case. ` +
+        "Remove them from one of the files, or the validation loss is too low.",
     ),
-    h(
-      "div.table-scroll.pairs",
-      { tabindex: 0, role: "region", "aria-label": "Rows in both datasets" },
-      h(
-        "table",
-        h(
-          "thead",
-          h(
-            "tr",
-            h("th.number", { scope: "col" }, "Line of ", name),
-            h("th.number", { scope: "col" }, "Line of this dataset"),
-            h("th", { scope: "col" }, "Texts"),
-          ),
-        ),
-        h(
-          "tbody",
-          check.pairs.map((pair) =>
-            h(
-              "tr",
-              h("td.number", formatNumber(pair.validation_line)),
-              h("td.number", formatNumber(pair.line)),
-              h("td", pair.exact ? "the same" : "other white space or case"),
-            )
-          ),
-        ),
-      ),
-    ),
+    pairTable(check, () => nameOf(check.validation_dataset_id)),
     check.pairs.length < normalised && h("p.faint", `The first ${formatNumber(check.pairs.length)} pairs are listed.`),
+  );
+}
+
+/**
+ * @param {"good" | "warn" | "bad"} tone
+ * @param {import("../../dom.js").Child} title
+ * @param {...(string | null | undefined)} texts
+ */
+function notice(tone, title, ...texts) {
+  const names = { good: "check", warn: "warning", bad: "error" };
+  const lines = texts.filter(Boolean).map((text) => h("p", text));
+  return h(`div.notice.tone-${tone}`, icon(names[tone]), h("div.notice-text", h("strong", title), lines));
+}
+
+/**
+ * @param {OverlapOut} check
+ * @param {() => string} name  of the validation dataset
+ */
+function pairTable({ pairs }, name) {
+  const rows = pairs.map((pair) =>
+    h(
+      "tr",
+      h("td.number", formatNumber(pair.validation_line)),
+      h("td.number", formatNumber(pair.line)),
+      h("td", pair.exact ? "the same" : "other white space or case"),
+    )
+  );
+  const heads = h(
+    "tr",
+    h("th.number", { scope: "col" }, "Line of ", name),
+    h("th.number", { scope: "col" }, "Line of this dataset"),
+    h("th", { scope: "col" }, "Texts"),
+  );
+  return h(
+    "div.table-scroll.overlap-pairs",
+    { tabindex: 0, role: "region", "aria-label": "Rows in both datasets" },
+    h("table", h("thead", heads), h("tbody", rows)),
   );
 }

@@ -41,7 +41,7 @@ export function previewRows(preview) {
       const group = groups[index.value] ?? [];
       const how = /** @type {Shown} */ (JSON.parse(shown.value));
       return untracked(() =>
-        h("div.token-columns", { class: group.length > 1 ? "pair" : "" }, group.map((row) => rowOf(row, how)))
+        h("div.token-columns", { class: group.length > 1 ? "answers" : "" }, group.map((row) => rowOf(row, how)))
       );
     },
   );
@@ -89,7 +89,7 @@ function pager(groups, index, go) {
     }, icon("right")),
     h(
       "h2",
-      { role: "status" },
+      { "aria-live": "polite" },
       "Line ",
       () => formatNumber(line()),
       h("span.faint.tabular", () => ` ${index.value + 1} of ${groups.length}`),

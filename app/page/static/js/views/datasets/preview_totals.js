@@ -8,6 +8,7 @@ import { warnOfTotals } from "../../pure/dataset_warnings.js";
 /**
  * @typedef {import("../../../../api.d.ts").PreviewOut} PreviewOut
  * @typedef {import("../../../../api.d.ts").PreviewTotals} PreviewTotals
+ * @typedef {[name: string, value: string, note: string, title?: string]} Figure
  */
 
 /**
@@ -37,11 +38,29 @@ function failure({ predicted_failure: predicted }) {
  * @param {PreviewTotals} totals
  */
 function figures({ spec }, totals) {
+  const figure = (/** @type {Figure} */ [name, value, note, title]) =>
+    h("div", { title }, h("dt", name), h("dd", h("strong", value), h("span", note)));
+  return h(
+    "div.stack",
+    h("dl.figures", [...rowFigures(spec, totals), ...stepFigures(spec, totals)].map(figure)),
+    h(
+      "p.faint.figures-note",
+      totals.train_on && ["Trained on ", h("code", totals.train_on), ". "],
+      totals.chat_template && ["Chat template: ", h("span.break", totals.chat_template), "."],
+    ),
+  );
+}
+
+/**
+ * @param {PreviewOut["spec"]} spec
+ * @param {PreviewTotals} totals
+ * @returns {Figure[]}
+ */
+function rowFigures(spec, totals) {
   const share = totals.num_tokens ? totals.num_labelled_tokens / totals.num_tokens : 0;
   const held = totals.num_validation_rows ? `, and ${formatNumber(totals.num_validation_rows)} for validation` : "";
-  const plan = totals.device_plan;
-  /** @type {[string, string, string, string?][]} */
-  const shown = [
+  const cut = totals.num_truncated_rows ? `${formatNumber(totals.num_truncated_rows)} cut off` : "none cut off";
+  return [
     [spec.objective === "dpo" ? "Pairs" : "Rows", formatNumber(totals.num_rows), `trained in an epoch${held}`],
     [
       "Trained tokens",
@@ -49,6 +68,18 @@ function figures({ spec }, totals) {
       `${formatCount(totals.num_labelled_tokens)} of ${formatCount(totals.num_tokens)}`,
       `${formatNumber(totals.num_labelled_tokens)} of ${formatNumber(totals.num_tokens)} tokens carry loss`,
     ],
+    ["Max length", formatNumber(totals.max_seq_len), `tokens; ${cut}`],
+  ];
+}
+
+/**
+ * @param {PreviewOut["spec"]} spec
+ * @param {PreviewTotals} totals
+ * @returns {Figure[]}
+ */
+function stepFigures(spec, totals) {
+  const plan = totals.device_plan;
+  return [
     ["Steps per epoch", formatNumber(totals.steps_per_epoch), `with batches of ${formatNumber(spec.batch_size ?? 8)}`],
     [
       "Micro-batches",
@@ -62,26 +93,7 @@ function figures({ spec }, totals) {
       `${formatCount(totals.num_packed_tokens)} of ${formatCount(totals.num_padded_tokens)} tokens`,
       "Tokens that go through the model, of those that would if each row were padded",
     ],
-    [
-      "Max length",
-      formatNumber(totals.max_seq_len),
-      totals.num_truncated_rows ? `tokens; ${formatNumber(totals.num_truncated_rows)} cut off` : "tokens; none cut off",
-    ],
   ];
-  return h(
-    "div.stack",
-    h(
-      "dl.figures",
-      shown.map(([name, value, note, title]) =>
-        h("div", { title }, h("dt", name), h("dd", h("strong", value), h("span", note)))
-      ),
-    ),
-    h(
-      "p.faint.figures-note",
-      totals.train_on && ["Trained on ", h("code", totals.train_on), ". "],
-      totals.chat_template && ["Chat template: ", h("span.break", totals.chat_template), "."],
-    ),
-  );
 }
 
 /** @param {PreviewTotals} totals */

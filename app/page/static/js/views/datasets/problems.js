@@ -104,65 +104,71 @@ function readProblems(id, filter) {
  * @param {{value: Filter}} filter
  */
 function facets(dataset, counts, filter) {
-  const severities =
-    /** @type {const} */ ([["", "All", counts.error + counts.warning], ["error", "Errors", counts.error], [
-      "warning",
-      "Warnings",
-      counts.warning,
-    ]]);
-  const choose = (/** @type {string} */ severity) => setQuery({ severity, code: null });
-  const code = (/** @type {ReturnType<typeof sortCodes>[number]} */ each) =>
-    h(
-      "li",
-      { hidden: () => Boolean(filter.value.severity) && filter.value.severity !== each.severity },
-      h(
-        "button.ghost.facet",
-        {
-          type: "button",
-          "aria-pressed": () => String(filter.value.code === each.code),
-          onclick: () => setQuery({ code: filter.value.code === each.code ? null : each.code }),
-        },
-        h("span.visually-hidden", each.severity, ": "),
-        icon(each.severity === "error" ? "error" : "warning", each.severity),
-        h("span.truncate", { title: each.code }, each.code),
-        h("span.facet-count", formatNumber(each.count)),
-      ),
-    );
-  const isCleanable = (dataset.num_bad_rows ?? 0) > 0 && (dataset.num_bad_rows ?? 0) < (dataset.num_examples ?? 0);
+  const { num_bad_rows, num_examples, problem_counts } = dataset;
+  const isCleanable = (num_bad_rows ?? 0) > 0 && (num_bad_rows ?? 0) < (num_examples ?? 0);
   const check = h("input", {
     type: "checkbox",
     ".checked": () => filter.value.each,
     onchange: () => setQuery({ each: check.checked ? "1" : null }),
   });
+  const start = h("button.link", { type: "button", onclick: () => clean(dataset) }, "create a cleaned dataset");
   return h(
     "aside.facets",
     { "aria-label": "Filter problems" },
     h(
       "div.segmented",
       { role: "group", "aria-label": "Severity" },
-      severities.map(([name, label, count]) =>
-        h(
-          "button",
-          {
-            type: "button",
-            "aria-pressed": () => String(filter.value.severity === name),
-            onclick: () => choose(name),
-            disabled: !count,
-          },
-          label,
-          h("span.facet-count", formatNumber(count)),
-        )
-      ),
+      severityButton("", "All", counts.error + counts.warning, filter),
+      severityButton("error", "Errors", counts.error, filter),
+      severityButton("warning", "Warnings", counts.warning, filter),
     ),
-    h("ul", sortCodes(dataset.problem_counts).map(code)),
+    h("ul", sortCodes(problem_counts).map((each) => codeButton(each, filter))),
     h("label.check", check, "List each row"),
-    may("write") && isCleanable &&
-      h(
-        "p.facet-note",
-        "Or continue without these rows: ",
-        h("button.link", { type: "button", onclick: () => clean(dataset) }, "create a cleaned dataset"),
-        ".",
-      ),
+    may("write") && isCleanable && h("p.facet-note", "Or continue without these rows: ", start, "."),
+  );
+}
+
+/**
+ * @param {string} severity
+ * @param {string} label
+ * @param {number} count
+ * @param {{value: Filter}} filter
+ */
+function severityButton(severity, label, count, filter) {
+  return h(
+    "button",
+    {
+      type: "button",
+      "aria-pressed": () => String(filter.value.severity === severity),
+      onclick: () => setQuery({ severity, code: null }),
+      disabled: !count,
+    },
+    label,
+    h("span.facet-count", formatNumber(count)),
+  );
+}
+
+/**
+ * @param {ReturnType<typeof sortCodes>[number]} each
+ * @param {{value: Filter}} filter
+ */
+function codeButton({ code, count, severity }, filter) {
+  const isChosen = () => filter.value.code === code;
+  return h(
+    "li",
+    { hidden: () => Boolean(filter.value.severity) && filter.value.severity !== severity },
+    h(
+      "button.ghost.facet",
+      {
+        type: "button",
+        "aria-pressed": () => String(isChosen()),
+        onclick: () => setQuery({ code: untracked(isChosen) ? null : code }),
+      },
+      h("span.visually-hidden", severity, ": "),
+      icon(severity, severity),
+      h("span.truncate", { title: code }, code),
+      h("span.facet-count", formatNumber(count)),
+    ),
   );
 }
 

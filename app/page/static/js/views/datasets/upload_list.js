@@ -199,53 +199,48 @@ async function cancel(upload) {
 
 /** @param {import("../../signals.js").Signal<UploadOut>} upload */
 function unfinishedRow(upload) {
-  const numParts = upload.peek().parts.length;
-  const stored = () => countStoredBytes(upload.value.parts, upload.value.bytes);
+  const { filename } = upload.peek();
   const field = h("input", { type: "file", hidden: true, onchange: () => resume(upload.peek(), field) });
+  const cancel = () => tell(() => cancelUnfinished(upload.peek()));
   return h(
     "li.upload",
     icon("warning", "warning"),
-    h(
-      "div.upload-text",
-      h(
-        "p.upload-name",
-        h("strong.break", upload.peek().filename),
-        " ",
-        h("span.faint.nowrap", formatBytes(upload.peek().bytes)),
-      ),
-      h(
-        "p.upload-note",
-        () =>
-          upload.value.parts.length > numParts
-            ? "Parts are arriving from another tab or program."
-            : "Not finished. Choose the same file again to continue; stored parts are not sent twice.",
-      ),
-      h(
-        "p.tabular.faint",
-        () =>
-          `${formatBytes(stored())} of ${formatBytes(upload.value.bytes)} stored (${
-            formatPercent(stored() / upload.value.bytes)
-          })`,
-        " · started ",
-        relativeTime(upload.peek().created_at),
-        " · expires ",
-        relativeTime(upload.peek().expires_at),
-      ),
-    ),
+    unfinishedText(upload),
     h(
       "div.actions",
       field,
       h("button", { type: "button", onclick: () => field.click() }, icon("play"), "Choose file"),
       h(
         "button.ghost.icon-only",
-        {
-          type: "button",
-          title: "Cancel",
-          "aria-label": `Cancel: ${upload.peek().filename}`,
-          onclick: () => tell(() => cancelUnfinished(upload.peek())),
-        },
+        { type: "button", title: "Cancel", "aria-label": `Cancel: ${filename}`, onclick: cancel },
         icon("cross"),
       ),
+    ),
+  );
+}
+
+/** @param {import("../../signals.js").Signal<UploadOut>} upload */
+function unfinishedText(upload) {
+  const { filename, bytes, created_at, expires_at, parts } = upload.peek();
+  const stored = () => countStoredBytes(upload.value.parts, bytes);
+  const isGrowing = () => upload.value.parts.length > parts.length;
+  return h(
+    "div.upload-text",
+    h("p.upload-name", h("strong.break", filename), " ", h("span.faint.nowrap", formatBytes(bytes))),
+    h(
+      "p.upload-note",
+      () =>
+        isGrowing()
+          ? "Parts are arriving from another tab or program."
+          : "Not finished. Choose the same file again to continue; stored parts are not sent twice.",
+    ),
+    h(
+      "p.tabular.faint",
+      () => `${formatBytes(stored())} of ${formatBytes(bytes)} stored (${formatPercent(stored() / bytes)})`,
+      " · started ",
+      relativeTime(created_at),
+      " · expires ",
+      relativeTime(expires_at),
     ),
   );
 }
