@@ -19,6 +19,9 @@ from app.web.problems import ApiProblem, problem_json
 from app.web.request_id import ERROR_CODE
 
 OF_PAGE: Final[Mapping[str, str]] = MappingProxyType({"Content-Security-Policy": PAGE_POLICY, **ISOLATED})
+OF_FILE: Final[Mapping[str, str]] = MappingProxyType({"Cross-Origin-Resource-Policy": "same-origin"})
+"""Is for the page's scripts, styles and pictures: the document's policy holds for them. Opened alone, they can do
+nothing, like every answer without a policy of its own."""
 FOR_GOOD: Final = "public, max-age=31536000, immutable"
 HTML: Final[dict[str, Any]] = {"text/html": {"schema": {"type": "string"}}}
 BUILD: Final = re.compile(r"([0-9a-f]{16})/(.*)", re.DOTALL)
@@ -53,20 +56,21 @@ def create_router(site: Site) -> APIRouter:
         file = site.find(name)
         if file is None:
             return refuse(request, NotFound())
-        return answer_file(request, file, "Accept-Encoding", FOR_GOOD)
+        return answer_file(request, file, {"Vary": "Accept-Encoding", "Cache-Control": FOR_GOOD, **OF_FILE})
 
     return router
 
 
 def answer_index(request: Request, site: Site) -> Response:
-    return answer_file(request, site.index, "Accept, Accept-Encoding", "no-cache")
+    headers = {"Vary": "Accept, Accept-Encoding", "Cache-Control": "no-cache", **OF_PAGE}
+    return answer_file(request, site.index, headers)
 
 
-def answer_file(request: Request, file: StaticFile, vary: str, caching: str) -> Response:
+def answer_file(request: Request, file: StaticFile, headers: dict[str, str]) -> Response:
     """Return the file as the browser accepts it, or 304 if it has it."""
     coding = choose_coding(request.scope["headers"])
     tag = f'"{file.digest}-{coding}"' if coding else f'"{file.digest}"'
-    headers = {"ETag": tag, "Vary": vary, "Cache-Control": caching, **OF_PAGE}
+    headers["ETag"] = tag
     if is_known(request, tag):
         return Response(status_code=304, headers=headers)
     if coding:

@@ -1,7 +1,9 @@
 """Reads the web page's files, which stay in memory as long as the process."""
 
 import hashlib
-from collections.abc import Mapping
+import posixpath
+import re
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -11,6 +13,9 @@ from app.web.answers.codings import HIGHEST, compress
 STATIC: Final = Path(__file__).parent / "static"
 INDEX: Final = "index.html"
 BUILD_MARK: Final = b"@build@"
+PRELOAD_MARK: Final = b"<!-- preload -->"
+ENTRY: Final = "js/main.js"
+STATIC_IMPORT: Final = re.compile(rb'^(?:import|export)\b[^"\';]*"(\.[^"]+)"', re.MULTILINE)
 MEDIA_TYPES: Final = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -42,12 +47,31 @@ class Site:
         }
 
         # An installation that lacks the files cannot start: it would serve nothing but errors.
-        html = self._files.pop(INDEX).body.replace(BUILD_MARK, self.build.encode())
+        html = self._files.pop(INDEX).body.replace(PRELOAD_MARK, preload(follow_imports(files, ENTRY)))
+        html = html.replace(BUILD_MARK, self.build.encode())
         self.index = StaticFile(html, MEDIA_TYPES[".html"], self.build)
         """Is the document of every view, with the addresses of this build."""
 
     def find(self, path: str) -> StaticFile | None:
         return self._files.get(path)
+
+
+def follow_imports(files: Mapping[str, bytes], path: str) -> list[str]:
+    """Return the modules that a module imports, directly or not, nearest first."""
+    found = {path: None}
+    for module in (queue := [path]):
+        for name in STATIC_IMPORT.findall(files.get(module, b"")):
+            imported = posixpath.normpath(f"{posixpath.dirname(module)}/{name.decode()}")
+            if imported not in found:
+                found[imported] = None
+                queue.append(imported)
+    return list(found)[1:]
+
+
+def preload(modules: Sequence[str]) -> bytes:
+    """Return links that let a browser load modules at once, not one after another as it finds the imports."""
+    href = f"/ui/{BUILD_MARK.decode()}"
+    return "\n    ".join(f'<link rel="modulepreload" href="{href}/{module}">' for module in modules).encode()
 
 
 def hash_files(files: Mapping[str, bytes]) -> str:

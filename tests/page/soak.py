@@ -110,7 +110,8 @@ def main() -> None:
         result = soak(stack, demo, given.minutes, given.step_seconds)
     if given.out:
         given.out.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"The heap grew by {result['growth_bytes'] / 2**20:.2f} MiB in {given.minutes:g} minutes,")
+    print(f"Each job took {result['num_steps_of_each']} steps in {given.minutes:g} minutes.")
+    print(f"The heap grew by {result['growth_bytes'] / 2**20:.2f} MiB,")
     print(f"the document by {result['growth_nodes']} nodes and {result['growth_listeners']} listeners.")
     if result["problems"] or result["growth_bytes"] > MAX_GROWTH_BYTES:
         sys.exit("\n".join(result["problems"]) or "That is too much.")

@@ -1,6 +1,7 @@
 """Tests how the web page is served: its document, its files, and what a browser may do with them."""
 
 import gzip
+import posixpath
 import re
 import shutil
 import subprocess
@@ -130,7 +131,7 @@ def test_text_is_compressed_as_the_browser_accepts_it(server: TestClient) -> Non
 
 
 def test_the_page_may_do_little(server: TestClient) -> None:
-    for path in ("/", "/ui/jobs", f"/ui/{BUILD}/js/main.js", "/ui/0123456789abcdef/js/main.js"):
+    for path in ("/", "/ui/jobs", "/ui/0123456789abcdef/js/main.js"):
         answer = server.get(path, headers=BROWSER)
         assert policy_of(answer) == {
             "default-src": "'none'",
@@ -148,6 +149,12 @@ def test_the_page_may_do_little(server: TestClient) -> None:
         assert answer.headers["cross-origin-opener-policy"] == "same-origin"
         assert answer.headers["cross-origin-resource-policy"] == "same-origin"
         assert "camera=()" in answer.headers["permissions-policy"]
+
+
+def test_a_file_of_the_page_may_do_nothing_by_itself(server: TestClient) -> None:
+    answer = server.get(f"/ui/{BUILD}/js/main.js", headers=BROWSER)
+    assert policy_of(answer) == {"default-src": "'none'", "frame-ancestors": "'none'"}
+    assert answer.headers["cross-origin-resource-policy"] == "same-origin"
 
 
 @pytest.mark.parametrize(
@@ -214,3 +221,13 @@ def test_a_wheel_contains_the_page(tmp_path: Path) -> None:
     files = {f"app/{path.relative_to(ROOT / 'app').as_posix()}" for path in STATIC.rglob("*") if path.is_file()}
     assert "app/page/static/index.html" in files
     assert files <= names
+
+
+def test_the_document_preloads_the_modules_that_the_first_script_imports(server: TestClient) -> None:
+    document = Links(server.get("/", headers=BROWSER).text)
+    preloaded = {path.split("/", 3)[3] for path in document.loaded if path.endswith(".js")} - {"js/theme.js"}
+    scripts = {name: server.get(path).text for path in document.loaded if (name := path.split("/", 3)[3]) in preloaded}
+    assert {"js/main.js", "js/signals.js", "js/parts/basic.js"} <= preloaded
+    for name, text in scripts.items():
+        for imported in re.findall(r'^(?:import|\} from) [^;]*?"(\.[^"]+)";', text, re.MULTILINE):
+            assert posixpath.normpath(f"{posixpath.dirname(name)}/{imported}") in preloaded, (name, imported)

@@ -10,7 +10,7 @@ import { showShortcuts } from "./shortcut_sheet.js";
 import { themeButton } from "./theme_choice.js";
 import { linkTo, navigate, path } from "./url.js";
 import { signInView } from "./views/sign_in.js";
-import { findView } from "./views.js";
+import { findView, loadView } from "./views.js";
 
 /** @type {readonly {section: string, to: string, label: string, icon: string, keys: string, scope?: string}[]} */
 const SECTIONS = [
@@ -89,7 +89,7 @@ function shell() {
 
 function sidebar() {
   return h(
-    "div.sidebar",
+    "header.sidebar",
     { class: () => (isMenuOpen.value ? "open" : "") },
     h(
       "div.brand-row",
@@ -203,7 +203,7 @@ function showViews(main) {
         return;
       }
       try {
-        const view = await found.route.load();
+        const view = await loadView(found.route);
         if (own !== number) return;
         endView();
         section.value = found.route.section;

@@ -3,24 +3,35 @@
 /**
  * @typedef {Record<string, string>} Params
  * @typedef {{render: (params: Params) => Node}} View  `render` runs in a scope of its own, which ends with the view
- * @typedef {{pattern: RegExp, load: () => Promise<View>, section: string}} Route
+ * @typedef {{pattern: RegExp, section: string, styles: readonly string[], load: () => Promise<View>}} Route
+ *   `styles` are files of css/, loaded with the view
  */
 
-/** @type {readonly Route[]} */
+/**
+ * @param {string} pattern  a path, with `:id` for a part that is passed to the view
+ * @param {readonly string[]} styles
+ * @param {() => Promise<View>} load
+ * @returns {Route}
+ */
+function route(pattern, styles, load) {
+  const section = /** @type {string} */ (pattern.split("/")[1]);
+  return { pattern: new RegExp(`^${pattern.replace(":id", "(?<id>[^/]+)")}$`), section, styles, load };
+}
+
 const ROUTES = [
-  { pattern: /^\/(?:jobs)?$/, section: "jobs", load: () => import("./views/jobs.js") },
-  { pattern: /^\/jobs\/(?<id>[^/]+)$/, section: "jobs", load: () => import("./views/job.js") },
-  { pattern: /^\/compare$/, section: "compare", load: () => import("./views/compare.js") },
-  { pattern: /^\/new$/, section: "new", load: () => import("./views/create.js") },
-  { pattern: /^\/datasets$/, section: "datasets", load: () => import("./views/datasets.js") },
-  { pattern: /^\/datasets\/(?<id>[^/]+)$/, section: "datasets", load: () => import("./views/dataset.js") },
-  { pattern: /^\/models$/, section: "models", load: () => import("./views/models.js") },
-  { pattern: /^\/adapters$/, section: "adapters", load: () => import("./views/adapters.js") },
-  { pattern: /^\/adapters\/(?<id>[^/]+)$/, section: "adapters", load: () => import("./views/adapter.js") },
-  { pattern: /^\/workers$/, section: "workers", load: () => import("./views/workers.js") },
-  { pattern: /^\/webhooks$/, section: "webhooks", load: () => import("./views/webhooks.js") },
-  { pattern: /^\/webhooks\/(?<id>[^/]+)$/, section: "webhooks", load: () => import("./views/webhook.js") },
-  { pattern: /^\/keys$/, section: "keys", load: () => import("./views/keys.js") },
+  route("/jobs", ["chart", "jobs"], () => import("./views/jobs.js")),
+  route("/jobs/:id", ["chart", "job"], () => import("./views/job.js")),
+  route("/compare", ["chart", "jobs"], () => import("./views/compare.js")),
+  route("/new", ["create"], () => import("./views/create.js")),
+  route("/datasets", ["datasets"], () => import("./views/datasets.js")),
+  route("/datasets/:id", ["datasets"], () => import("./views/dataset.js")),
+  route("/models", ["admin"], () => import("./views/models.js")),
+  route("/adapters", ["admin"], () => import("./views/adapters.js")),
+  route("/adapters/:id", ["admin"], () => import("./views/adapter.js")),
+  route("/workers", ["admin"], () => import("./views/workers.js")),
+  route("/webhooks", ["admin"], () => import("./views/webhooks.js")),
+  route("/webhooks/:id", ["admin"], () => import("./views/webhook.js")),
+  route("/keys", ["admin"], () => import("./views/keys.js")),
 ];
 
 /**
@@ -30,10 +41,45 @@ const ROUTES = [
  */
 export function findView(path) {
   for (const route of ROUTES) {
-    const match = route.pattern.exec(path);
-    if (!match) continue;
-    const params = Object.entries(match.groups ?? {}).map(([name, value]) => [name, decodeURIComponent(value)]);
-    return { route, params: Object.fromEntries(params) };
+    const match = route.pattern.exec(path === "/" ? "/jobs" : path);
+    if (match) return { route, params: { ...match.groups } };
   }
   return null;
+}
+
+/**
+ * Load a view with its styles, so that it is never shown without them.
+ * @param {Route} route
+ * @returns {Promise<View>}
+ */
+export async function loadView({ load, styles }) {
+  const [view] = await Promise.all([load(), ...styles.map(loadStyle)]);
+  return view;
+}
+
+/** @type {Map<string, Promise<void>>} */
+const loadedStyles = new Map();
+
+/** @param {string} name */
+function loadStyle(name) {
+  const present = loadedStyles.get(name) ?? addStyle(new URL(`../css/${name}.css`, import.meta.url).pathname);
+  loadedStyles.set(name, present);
+  return present;
+}
+
+/**
+ * @param {string} href
+ * @returns {Promise<void>}
+ */
+function addStyle(href) {
+  return new Promise((resolve, reject) => {
+    const link = document.createElement("link");
+    Object.assign(link, {
+      rel: "stylesheet",
+      href,
+      onload: () => resolve(),
+      onerror: () => reject(new TypeError(href)),
+    });
+    document.head.append(link);
+  });
 }

@@ -71,7 +71,14 @@ export const COLUMNS = [
     read: (r) => r.best?.step ?? null,
     format: (v) => formatNumber(v),
   },
-  { key: "loss", label: "Latest training loss", isLowerBetter: true, read: (r) => r.loss, format: formatValue },
+  {
+    key: "loss",
+    label: "Latest training loss",
+    isLoss: true,
+    isLowerBetter: true,
+    read: (r) => r.loss,
+    format: formatValue,
+  },
   {
     key: "speed",
     label: "Tokens/s",

@@ -30,7 +30,8 @@ export function listMarks(events, best, lastStep) {
   }
   if (best) {
     const label = `Lowest validation loss ${Number(best.value.toPrecision(5))} at step ${best.step}`;
-    marks.push({ id: "best", step: best.step, kind: "best", label, event: null });
+    const evaluation = events.findLast(({ type, data }) => type === "evaluated" && data.step === best.step);
+    marks.push({ id: "best", step: best.step, kind: "best", label, event: evaluation?.number ?? null });
   }
   return marks.sort((a, b) => a.step - b.step);
 }

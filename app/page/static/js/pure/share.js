@@ -14,7 +14,8 @@ export function shareEqual(present, next) {
   if (!isObject(next) || !isObject(present)) return next;
   const names = Object.keys(next);
   const shared = Object.fromEntries(names.map((name) => [name, shareEqual(present[name], next[name])]));
-  const isSame = names.length === Object.keys(present).length && names.every((name) => Object.is(shared[name], present[name]));
+  const isSame = names.length === Object.keys(present).length &&
+    names.every((name) => Object.is(shared[name], present[name]));
   return /** @type {T} */ (isSame ? present : shared);
 }
 
@@ -26,7 +27,9 @@ function shareList(present, next) {
   if (!Array.isArray(present)) return next;
   const byKey = new Map(present.map((item, at) => [keyOf(item, at), item]));
   const shared = next.map((item, at) => shareEqual(byKey.get(keyOf(item, at)), item));
-  return shared.length === present.length && shared.every((item, at) => Object.is(item, present[at])) ? present : shared;
+  return shared.length === present.length && shared.every((item, at) => Object.is(item, present[at]))
+    ? present
+    : shared;
 }
 
 /**

@@ -8,9 +8,10 @@ import { readComparison } from "../pure/compare_url.js";
 import { MOST_COMPARED } from "../pure/jobs_selection.js";
 import { setTitle, viewHeader } from "../shell.js";
 import { addShortcut } from "../shortcuts.js";
-import { computed, effect, signal, untracked } from "../signals.js";
+import { computed, effect, onEnd, signal, untracked } from "../signals.js";
 import { linkTo, path, query } from "../url.js";
 import { metricChart } from "./compare/charts.js";
+import { FinerCurves } from "./compare/finer.js";
 import { legend } from "./compare/legend.js";
 import { CompareModel } from "./compare/model.js";
 import { controls, metricChooser, Options } from "./compare/options.js";
@@ -82,8 +83,8 @@ function noJobs(options) {
 function comparison(board, model) {
   return untracked(() => {
     const shared = followShared(board);
-    followZoom(board);
     const charts = computed(() => [...LOSSES.filter(isShown(shared)), ...board.options.metrics.value].join(" "));
+    followZoom(board, () => charts.value.split(" "));
     return h(
       "div.stack-large",
       h("div.compare-top", legend(board), controls(board.options, board.entries)),
@@ -119,8 +120,13 @@ function followShared(board) {
   return computed(() => text.value.split(" ").filter(Boolean));
 }
 
-/** @param {import("./compare/charts.js").Board} board */
-function followZoom({ group, options }) {
+/**
+ * @param {import("./compare/charts.js").Board} board
+ * @param {() => readonly string[]} names  the metrics of the charts
+ */
+function followZoom({ entries, group, options }, names) {
+  const finer = new FinerCurves();
+  onEnd(() => finer.end());
   group.addEventListener("zoom", (event) => {
     const { from, to } = /** @type {CustomEvent} */ (event).detail;
     options.change({ zoom: from === null ? null : { from, to } });
@@ -129,5 +135,7 @@ function followZoom({ group, options }) {
   effect(() => {
     const zoom = JSON.parse(text.value);
     queueMicrotask(() => (group.zoom = zoom));
+    const ready = entries().filter((entry) => entry.state.value === "ready");
+    finer.show(ready, names(), zoom, options.xKind.value);
   });
 }

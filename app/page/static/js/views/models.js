@@ -89,7 +89,11 @@ function cellsOf(item, refresh) {
   // What can have the focus is made again only when the state changes.
   const state = computed(() => item.value.state);
   return [
-    [h("span.main-text.break", item.peek().name), h("span.sub.one-line", { title: () => sourceOf(read()) }, () => sourceOf(read())), h("span.sub.bad.break", () => read().failure?.message ?? "")],
+    [
+      h("span.main-text.break", item.peek().name),
+      h("span.sub.one-line", { title: () => sourceOf(read()) }, () => sourceOf(read())),
+      h("span.sub.bad.break", () => read().failure?.message ?? ""),
+    ],
     () => stateOf(item, state.value),
     () => read().license ? h("span.keep", read().license) : h("span.faint", read().state === "ready" ? "unknown" : "–"),
     () => formatCount(read().num_parameters),

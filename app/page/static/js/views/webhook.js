@@ -56,7 +56,8 @@ export function render({ id }) {
     viewHeader(() => titleOf(webhook.value), {
       back: { to: "/webhooks", label: "Webhooks" },
       below: () => webhook.value && factsOf(/** @type {Webhook} */ (webhook.value)),
-      actions: () => may("write") && webhook.value && actionsOf(base, /** @type {Webhook} */ (webhook.value), source.refresh),
+      actions: () =>
+        may("write") && webhook.value && actionsOf(base, /** @type {Webhook} */ (webhook.value), source.refresh),
     }),
     polled(source, () =>
       h(

@@ -157,7 +157,9 @@ function workerCard(item) {
     ),
     h(
       "dl.facts",
-      () => jobId.value && [h("dt", "Job"), h("dd", h("a", { href: linkTo(`/jobs/${jobId.value}`) }, `…${jobId.value.slice(-8)}`))],
+      () =>
+        jobId.value &&
+        [h("dt", "Job"), h("dd", h("a", { href: linkTo(`/jobs/${jobId.value}`) }, `…${jobId.value.slice(-8)}`))],
       h("dt", "Work"),
       h("dd", isTraining ? "Trains jobs" : "Inspects datasets, fetches models, sends webhooks"),
       () => labelsOf(worker()),

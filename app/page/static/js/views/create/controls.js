@@ -70,7 +70,7 @@ function enumControl(slot) {
 function isSegmented(field, note) {
   if (field.kind !== "enum" || note.widget) return false;
   const labels = field.options.map((value) => note.options?.[value]?.label ?? value);
-  return labels.length <= 4 && labels.join("").length <= 46;
+  return labels.length <= 4 && labels.join("").length <= 40;
 }
 
 /** Tell the value that `auto` stands for. @param {Slot} slot */

@@ -52,9 +52,11 @@ export function createForm({ fields, sections, reference, draftKey, resources })
   }
 
   /** @param {Problem} problem */
-  function isVisible({ place, code }) {
+  function isVisible({ pointer, place, code }) {
     if (isSubmitted.value || !place || touched.value.has(place)) return true;
-    return code !== "missing" && getAt(values.value, place.slice(1).split("/")) !== undefined;
+    // A field without a value is wrong only because of others, unless it is missing.
+    const isSet = getAt(values.value, place.slice(1).split("/")) !== undefined;
+    return code !== "missing" && (isSet || pointer !== place);
   }
 
   const problems = computed(() => {

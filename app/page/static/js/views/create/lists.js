@@ -29,9 +29,9 @@ export function listControl(slot) {
   }));
   const items = () => /** @type {string[]} */ (Array.isArray(slot.get()) ? slot.get() : []);
   const add = () => {
-    const text = input.value.trim();
+    const given = input.value.split(",").map((text) => text.trim()).filter(Boolean);
     input.value = "";
-    if (text && !items().includes(text)) slot.set([...items(), text]);
+    if (given.length) slot.set([...new Set([...items(), ...given])]);
     slot.touch();
   };
   const remove = (/** @type {string} */ text) => {

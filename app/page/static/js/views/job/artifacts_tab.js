@@ -154,7 +154,7 @@ function checkpointTable(model, checkpoints) {
             h(
               "a.button.ghost",
               { href: linkTo("/new", { from: model.id, init_from: each.id }) },
-              "Start a job from here",
+              "Start from here",
             ),
           each.url &&
             h("a.button.ghost.icon-only", {

@@ -20,12 +20,13 @@ export function jobHeader(model, now, actions) {
   const job = () => /** @type {JobOut} */ (model.job.value);
   return h(
     "div.job-header",
+    h("span.visually-hidden", { role: "status" }, () => `The job is ${job().state}.`),
     viewHeader(
       [h("span", () => job().name ?? job().id), stateBadge(() => job().state), phaseChip(job)],
       { actions: actions.buttons(), back: { to: "/jobs", label: "Jobs" } },
     ),
     progressRow(job, now),
-    facts(job),
+    facts(model, job),
   );
 }
 
@@ -83,9 +84,13 @@ function roundLeft(seconds) {
   return seconds < 600 ? seconds : Math.round(seconds / 60) * 60;
 }
 
-/** @param {() => JobOut} job */
-function facts(job) {
-  const dataset = (/** @type {string} */ id) => h("a", { href: linkTo(`/datasets/${id}`) }, shorten(id));
+/**
+ * @param {JobModel} model
+ * @param {() => JobOut} job
+ */
+function facts(model, job) {
+  const dataset = (/** @type {string} */ id) =>
+    h("a", { href: linkTo(`/datasets/${id}`), title: id }, () => model.datasets.value.get(id) ?? shorten(id));
   return h(
     "dl.job-facts",
     fact("Base model", () => job().base_model),

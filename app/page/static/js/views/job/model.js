@@ -39,6 +39,8 @@ export class JobModel {
     this.curvesVersion = signal(0);
     /** @type {Signal<readonly CheckpointOut[] | null>} */
     this.checkpoints = signal(/** @type {readonly CheckpointOut[] | null} */ (null));
+    /** The names of datasets by id, as far as they were found. @type {Signal<Map<string, string>>} */
+    this.datasets = signal(/** @type {Map<string, string>} */ (new Map()));
     this.abort = new AbortController();
     /** @type {EventOut[]} */
     this.newEvents = [];
@@ -65,6 +67,7 @@ export class JobModel {
     await this.readJob();
     if (!this.job.peek()) return;
     await history;
+    this.#readDatasets();
     if (this.abort.signal.aborted || !this.hasHistory.peek()) return;
     const last = this.events.peek().at(-1);
     if (last && isFinalEvent(last) && !this.#isFinal()) await this.readJob();
@@ -89,6 +92,16 @@ export class JobModel {
       this.checkpoints.value = (await get(`${this.path}/checkpoints`, { signal: this.abort.signal })).items;
     } catch {
       // Shown where they are listed; the retry from a checkpoint is refused by the server if there is none.
+    }
+  }
+
+  /** Read the names of the newest datasets. One that was deleted is not among them, and is no error. */
+  async #readDatasets() {
+    try {
+      const { items } = await get("/datasets", { query: { limit: 100 }, signal: this.abort.signal });
+      this.datasets.value = new Map(items.map((/** @type {any} */ each) => [each.id, each.filename]));
+    } catch {
+      // The header shows the ids instead.
     }
   }
 

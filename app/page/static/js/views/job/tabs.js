@@ -38,9 +38,7 @@ export function jobTabs(model, now) {
   }
   effect(() => {
     const { id } = present.value;
-    requestAnimationFrame(() =>
-      document.getElementById(`tab-${id}`)?.scrollIntoView({ block: "nearest", inline: "nearest" })
-    );
+    requestAnimationFrame(() => showInRow(document.getElementById(`tab-${id}`)));
   });
   return h(
     "div.job-body",
@@ -74,4 +72,16 @@ function addressOf(tab) {
   if (tab === "curves") search.delete("tab");
   else search.set("tab", tab);
   return `/ui${path.peek()}${search.size ? `?${search}` : ""}`;
+}
+
+/**
+ * Scroll the row of tabs, and nothing else, until a tab is in view.
+ * @param {HTMLElement | null} tab
+ */
+function showInRow(tab) {
+  const row = tab?.parentElement;
+  if (!tab || !row) return;
+  const [left, right] = [tab.offsetLeft - row.offsetLeft, tab.offsetLeft - row.offsetLeft + tab.offsetWidth];
+  if (left < row.scrollLeft) row.scrollLeft = left;
+  else if (right > row.scrollLeft + row.clientWidth) row.scrollLeft = right - row.clientWidth;
 }

@@ -7,7 +7,7 @@ import { onEnd } from "../../../signals.js";
 /** @typedef {import("./options.js").StepRange} StepRange */
 
 const MOST_POINTS = 2000;
-const DELAY = 60;
+const DELAY = 30;
 /** A part of the range that is read on either side too, so that panning shows no gap. */
 const MARGIN = 0.1;
 const AT_ONCE = 3;

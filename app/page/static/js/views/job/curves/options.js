@@ -11,6 +11,12 @@ import { query, setQuery } from "../../../url.js";
 const SMOOTHING = 0.6;
 /** @type {readonly [XKind, string][]} */
 const X_KINDS = [["step", "Steps"], ["tokens", "Tokens"], ["time", "Time"]];
+/** @type {Record<XKind, string>} */
+const X_TITLES = {
+  step: "By optimizer step",
+  tokens: "By tokens trained on",
+  time: "By training time, without the time between attempts",
+};
 
 export class ChartOptions {
   constructor() {
@@ -120,6 +126,7 @@ function xControl(options, hasTokens) {
         "button",
         {
           type: "button",
+          title: X_TITLES[kind],
           "aria-pressed": () => String(options.xKind.value === kind),
           disabled: () => kind === "tokens" && !hasTokens(),
           onclick: () => setQuery({ x: kind === "step" ? null : kind }),
