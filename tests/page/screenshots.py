@@ -1,6 +1,7 @@
-"""Takes the pictures of the web page: each view in light and dark, wide and narrow, into docs/screenshots.
+"""Takes the pictures of the web page into docs/screenshots: each view light and wide, and dark and narrow.
 
-`python -m tests.page.screenshots [NAME…]` takes those of some views; TUNEWRIGHT_SCREENSHOTS names another folder.
+`python -m tests.page.screenshots [NAME…]` takes those of some views; `--all` takes each in light and dark, wide and
+narrow. TUNEWRIGHT_SCREENSHOTS names another folder.
 """
 
 import argparse
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from tests.page.browser import LOOKS, Guard, launch, open_context, save_screenshot, why_missing
+from tests.page.browser import LOOKS, Guard, Look, launch, open_context, save_screenshot, why_missing
 from tests.page.demo_data import BROKEN, SUPPORT, Demo, fill_project
 from tests.page.stack import ROOT, PageStack, running_stack
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 FOLDER = ROOT / "docs" / "screenshots"
+DOCUMENTED = (Look("light", 1280), Look("dark", 390))
 MAX_BYTES = 300_000
 SETTLED = "() => !document.querySelector('.skeleton, .job-skeleton, [aria-busy=true]')"
 """Says that nothing is loading. An arrow function, since the page's policy forbids evaluating a text again."""
@@ -97,14 +99,14 @@ def demonstration() -> Iterator[tuple[PageStack, Demo]]:
             yield stack, fill_project(stack.place)
 
 
-def take_all(stack: PageStack, demo: Demo, shots: Sequence[Shot]) -> list[str]:
+def take_all(stack: PageStack, demo: Demo, shots: Sequence[Shot], looks: Sequence[Look]) -> list[str]:
     """Take the pictures; return what went wrong."""
     from playwright.sync_api import Error, sync_playwright
 
     problems: list[str] = []
     with sync_playwright() as playwright:
         browser = launch(playwright)
-        for look in LOOKS:
+        for look in looks:
             for shot in shots:
                 guard, name = Guard(stack.place.url), f"{shot.name}-{look}"
                 context = open_context(browser, look, base_url=stack.place.url)
@@ -127,13 +129,14 @@ def take_all(stack: PageStack, demo: Demo, shots: Sequence[Shot]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.page.screenshots", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"views: {', '.join(shot.name for shot in SHOTS)}")
-    names = parser.parse_args().names
+    parser.add_argument("--all", action="store_true", help="take each view in light and dark, wide and narrow")
+    given = parser.parse_args()
     if reason := why_missing():
         sys.exit(reason)
     os.environ.setdefault("TUNEWRIGHT_SCREENSHOTS", str(FOLDER))
-    shots = [shot for shot in SHOTS if not names or shot.name in names]
+    shots = [shot for shot in SHOTS if not given.names or shot.name in given.names]
     with demonstration() as (stack, demo):
-        problems = take_all(stack, demo, shots)
+        problems = take_all(stack, demo, shots, LOOKS if given.all else DOCUMENTED)
     if problems:
         sys.exit("\n".join(problems))
 

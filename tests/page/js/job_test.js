@@ -101,7 +101,7 @@ Deno.test("actions depend on the state", () => {
 });
 
 Deno.test("a failure reason is explained, an unknown one is not", () => {
-  assertEquals(explainFailure("out_of_memory")?.title, "Memory did not suffice");
+  assertEquals(explainFailure("out_of_memory")?.title, "Out of memory");
   assertEquals(explainFailure("new_reason"), null);
 });
 

@@ -36,9 +36,9 @@ const EXPLANATIONS = {
     todo: "Clone the job with another init_from, or without it.",
   },
   out_of_memory: {
-    title: "Memory did not suffice",
-    text: "The device's memory was out, or the kernel ended the process because the machine's memory was.",
-    todo: "Make smaller what the message names, or ask for more memory with resources.min_memory_gb.",
+    title: "Out of memory",
+    text: "The device ran out of memory, or the kernel ended the process because the machine did.",
+    todo: "Reduce what the message names, or request a larger device with resources.min_memory_gb.",
   },
   non_finite_loss: {
     title: "The loss is no longer a number",
@@ -46,7 +46,7 @@ const EXPLANATIONS = {
     todo: "Clone the job with a lower learning rate, or check the rows that the message names.",
   },
   disk_full: {
-    title: "Disk space did not suffice",
+    title: "The disk is full",
     text: "The worker's disk or the storage is full. The message says how much is left where.",
     todo: "Free space, then retry.",
   },
