@@ -51,6 +51,8 @@ BUDGETS: Mapping[str, Budget] = {
     "tests/integration/embedded/test_whole_stack.py": Budget(50, "starts of the stack by the operator's commands"),
     "tests/integration/models/test_registry.py": Budget(30, "a process for each command"),
     "tests/integration/dataset_checks/test_previews.py": Budget(40, "processes that load a tokenizer"),
+    "tests/page/test_create.py": Budget(40, "a form in a browser, with the server's checks as one types"),
+    "tests/page/test_admin_views.py": Budget(40, "dialogs in a browser, and a delivery of a webhook"),
     "tests/page/test_views.py": Budget(180, "every view in five windows, each read by axe and passed by keys"),
     "tests/page/test_tools.py": Budget(30, "pages of every look, and a job with its whole curve"),
     "tests/unit/examples/test_base_model.py": Budget(40, "the conversion of a real model of 270 million weights"),

@@ -27,7 +27,8 @@ def lines(url: str, data: Path, model: dict[str, Any] | None, dataset: dict[str,
     body = shlex.quote(json.dumps(spec, ensure_ascii=False))
     ask = f'curl -H "Authorization: Bearer $(cat {key})"'
     return [
-        f"Tunewright {VERSION} is ready at {url} (Ctrl-C stops it); the API reference is at {url}/docs",
+        f"Tunewright {VERSION} is ready at {url} (Ctrl-C stops it). Open it in a browser to watch and create jobs.",
+        f"The API reference is at {url}/docs",
         f"The API key is in {data / 'api_key'}; logs are in {data / 'logs'}, requests in api.log",
         "Next, in another terminal:",
         *([] if data == default_data_dir() else [f"  export TUNEWRIGHT_DATA_DIR={shlex.quote(str(data))}"]),

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, Request, Route, expect
 from tests.page.browser import Guard, check_accessibility, press
 from tests.page.stack import PageStack
 
-INSPECTED_MS = 30_000
+LONG = 60_000
 PART_BYTES = 4 * 2**20
 
 Write = Callable[[str, Sequence[dict[str, Any]]], Path]
@@ -60,9 +60,7 @@ def open_uploaded(page: Page, path: Path, state: str) -> None:
     """Upload a file and open its dataset once it is in a state."""
     upload(page, path)
     page.get_by_role("link", name=f"Show: {path.name}").click()
-    expect(page.get_by_role("heading", name=re.compile(re.escape(path.name)))).to_contain_text(
-        state, timeout=INSPECTED_MS
-    )
+    expect(page.get_by_role("heading", name=re.compile(re.escape(path.name)))).to_contain_text(state, timeout=LONG)
 
 
 def throttle(page: Page, bytes_per_second: float) -> None:
@@ -98,7 +96,7 @@ def test_a_bad_row_is_found_explained_and_left_out(signed_in: Page, write: Write
     page.get_by_role("button", name="Clean", exact=True).click()
     page.get_by_role("button", name="Create cleaned dataset").click()
     expect(page.get_by_text("Cleaned from")).to_be_visible()
-    expect(page.get_by_role("heading", level=1)).to_contain_text("ready", timeout=INSPECTED_MS)
+    expect(page.get_by_role("heading", level=1)).to_contain_text("ready", timeout=LONG)
     expect(page.get_by_text("4 rows", exact=True)).to_be_visible()
     expect(page.get_by_role("link", name="Train on it")).to_have_attribute(
         "href", re.compile(r"/ui/new\?dataset=file-")
@@ -110,11 +108,11 @@ def test_an_upload_continues_after_a_pause_and_a_reload(signed_in: Page, guard: 
     guard.allow(r"/parts")  # the pause stops the parts that are under way
     page.on("dialog", lambda dialog: dialog.accept())
     sent = count_parts(page)
-    throttle(page, 4e6)
+    throttle(page, 1.5e6)
     upload(page, large_file)
     row = page.locator(".upload")
-    expect(row).to_contain_text(re.compile(r"\d(\.\d)? [kM]B/s"), timeout=15_000)
-    with page.expect_response(re.compile(r"/parts$"), timeout=30_000):
+    expect(row).to_contain_text(re.compile(r"\d(\.\d)? [kM]B/s"), timeout=LONG)
+    with page.expect_response(re.compile(r"/parts$"), timeout=LONG):
         pass
     page.get_by_role("button", name="Pause: ticket-archive.jsonl").click()
     expect(page.get_by_role("button", name="Continue: ticket-archive.jsonl")).to_be_focused()
@@ -124,10 +122,10 @@ def test_an_upload_continues_after_a_pause_and_a_reload(signed_in: Page, guard: 
     expect(row).to_contain_text("Not finished")
     expect(row).to_contain_text("stored")
     page.locator(".upload input[type=file]").set_input_files(large_file)
-    expect(row).to_contain_text("Uploaded", timeout=30_000)
+    expect(row).to_contain_text("Uploaded", timeout=LONG)
     assert 1 <= len(sent) - num_before < 5, "a stored part was sent again"
     page.get_by_role("link", name="Show: ticket-archive.jsonl").click()
-    expect(page.get_by_role("heading", level=1)).to_contain_text("ready", timeout=INSPECTED_MS)
+    expect(page.get_by_role("heading", level=1)).to_contain_text("ready", timeout=LONG)
 
 
 def test_another_file_does_not_continue_an_upload(
@@ -161,7 +159,7 @@ def test_a_busy_server_is_asked_again(signed_in: Page, guard: Guard, large_file:
     page.route(re.compile(r"/parts$"), refuse_twice)
     upload(page, large_file)
     expect(page.locator(".upload")).to_contain_text("The server process is at its limit.")
-    expect(page.locator(".upload")).to_contain_text("Uploaded", timeout=30_000)
+    expect(page.locator(".upload")).to_contain_text("Uploaded", timeout=LONG)
 
 
 def test_an_answer_that_is_lost_creates_nothing_twice(
@@ -180,7 +178,7 @@ def test_an_answer_that_is_lost_creates_nothing_twice(
 
     page.route(re.compile(r"/datasets\?filename="), lose_answer)
     upload(page, path)
-    expect(page.locator(".upload")).to_contain_text("Uploaded", timeout=15_000)
+    expect(page.locator(".upload")).to_contain_text("Uploaded", timeout=LONG)
     assert num_sent == 1
     expect(page.get_by_role("region", name="Datasets").get_by_text(path.name)).to_have_count(1)
 
@@ -192,7 +190,7 @@ def test_a_preview_marks_what_is_trained(signed_in: Page, tiny_model: str, write
     page.get_by_label("Base model").select_option(tiny_model)
     page.get_by_label("Rows").fill("lines 2, 4")
     page.get_by_role("button", name="Preview", exact=True).click()
-    expect(page.locator("mark.trained").last).to_contain_text("Order 2 left.", timeout=INSPECTED_MS)
+    expect(page.locator("mark.trained").last).to_contain_text("Order 2 left.", timeout=LONG)
     expect(page.get_by_text("2 of 2")).to_have_count(0)
     page.get_by_role("heading", name=re.compile("Line 2")).click()
     press(page, "j")
@@ -214,7 +212,5 @@ def test_rows_in_both_datasets_are_listed(signed_in: Page, write: Write) -> None
     name = page.get_by_label("Validation dataset").get_by_role("option", name=re.compile("^held-out.jsonl")).first
     page.get_by_label("Validation dataset").select_option(name.get_attribute("value"))
     page.get_by_role("button", name="Check").click()
-    expect(page.get_by_text("5 of 5 validation rows (100%) are in this dataset too")).to_be_visible(
-        timeout=INSPECTED_MS
-    )
+    expect(page.get_by_text("5 of 5 validation rows (100%) are in this dataset too")).to_be_visible(timeout=LONG)
     check_accessibility(page)

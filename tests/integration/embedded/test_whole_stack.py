@@ -41,7 +41,7 @@ def start(data: Path, spawn: Callable[..., subprocess.Popen[str]], eventually: E
         supervisor = spawn("-m", "app.local", "--data-dir", str(data), "--port", "0", prefix=prefix, **environment)
         started.append(supervisor)
         assert supervisor.stdout
-        greeting = "".join(supervisor.stdout.readline() for _ in range(6))
+        greeting = "".join(supervisor.stdout.readline() for _ in range(7))
         assert f" is ready at {url_of(data)} " in greeting
         assert f"The API key is in {data / 'api_key'}" in greeting
         assert f"export TUNEWRIGHT_DATA_DIR={data}\n" in greeting

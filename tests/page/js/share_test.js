@@ -6,7 +6,10 @@ Deno.test("what is equal is kept, what differs is new", () => {
   const next = { items: [{ id: "c", tags: [] }, { id: "a", tags: ["x"] }, { id: "b", tags: ["y"] }], more: null };
   const shared = shareEqual(present, next);
   assertEquals(shared, next);
-  assertEquals([Object.is(shared.items[1], present.items[0]), Object.is(shared.items[2], present.items[1])], [true, false]);
+  assertEquals([Object.is(shared.items[1], present.items[0]), Object.is(shared.items[2], present.items[1])], [
+    true,
+    false,
+  ]);
 });
 
 Deno.test("equal data is the same data", () => {

@@ -59,7 +59,8 @@ export function viewHeader(title, { actions, below, back } = {}) {
 export function showShell(root) {
   effect(() => {
     const isSignedIn = session.value;
-    const problem = sessionError.value;
+    // A signed-in page stays as it is while the server cannot be reached.
+    const problem = isSignedIn === undefined ? sessionError.value : null;
     untracked(() => {
       if (isSignedIn) fill(root, shell());
       else if (isSignedIn === null) fill(root, signInView());
@@ -89,7 +90,7 @@ function shell() {
 
 function sidebar() {
   return h(
-    "div.sidebar",
+    "header.sidebar",
     { class: () => (isMenuOpen.value ? "open" : "") },
     h(
       "div.brand-row",

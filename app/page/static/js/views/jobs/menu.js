@@ -6,6 +6,9 @@ import { h, icon } from "../../dom.js";
  * @typedef {{label: string, icon: string, run?: () => void, href?: string, isDangerous?: boolean}} MenuItem
  */
 
+/** A menu stays while the page moves less than this; further, it would stand beside another row. */
+const SLACK = 24;
+
 /**
  * @param {HTMLElement} anchor
  * @param {string} label
@@ -30,7 +33,12 @@ export function openMenu(anchor, label, items) {
   anchor.setAttribute("aria-expanded", "true");
   place(menu, anchor);
   /** @type {HTMLElement | null} */ (menu.querySelector("[role=menuitem]"))?.focus();
-  addEventListener("scroll", close, { once: true, passive: true });
+  const openedAt = scrollY;
+  const followScroll = () => {
+    if (Math.abs(scrollY - openedAt) > SLACK) close();
+  };
+  addEventListener("scroll", followScroll, { passive: true });
+  menu.addEventListener("beforetoggle", () => removeEventListener("scroll", followScroll));
 }
 
 /**

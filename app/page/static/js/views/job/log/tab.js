@@ -102,19 +102,13 @@ function logTools(model, list, lines, text) {
     if (count) current.value = (current.peek() + by + count) % count;
     list.showMatch();
   };
-  const input = h("input", {
-    type: "search",
-    placeholder: "Search the log (/)",
-    "aria-label": "Search the log",
-    oninput: () => {
-      text.value = input.value;
-      current.value = 0;
-      list.showMatch();
-    },
-    onkeydown: (/** @type {KeyboardEvent} */ event) => {
-      if (event.key === "Enter") go(event.shiftKey ? -1 : 1);
-    },
-  });
+  const search = (/** @type {string} */ wanted) => {
+    text.value = wanted;
+    current.value = 0;
+    list.showMatch();
+  };
+  const input = searchField(search, go);
+  const hasMatches = () => found.value.length > 0;
   addShortcut({ keys: "/", description: "Search the log", group: "Log", run: () => input.focus() });
   const say = () =>
     !text.value ? "" : found.value.length ? `${current.value + 1} of ${found.value.length}` : "not found";
@@ -128,21 +122,40 @@ function logTools(model, list, lines, text) {
       "div.row",
       h("output.faint.tabular", say),
       h("div.search", icon("search"), input),
-      h("button.icon-only", {
-        type: "button",
-        "aria-label": "Previous match",
-        title: "Previous match (Shift Enter)",
-        disabled: () => found.value.length === 0,
-        onclick: () => go(-1),
-      }, icon("up")),
-      h("button.icon-only", {
-        type: "button",
-        "aria-label": "Next match",
-        title: "Next match (Enter)",
-        disabled: () => found.value.length === 0,
-        onclick: () => go(1),
-      }, icon("down")),
+      stepButton("Previous match", "Shift Enter", "up", hasMatches, () => go(-1)),
+      stepButton("Next match", "Enter", "down", hasMatches, () => go(1)),
       h("a.button", { href: `${model.path}/logs`, download: `${model.id}.log` }, icon("download"), "Download"),
     ),
+  );
+}
+
+/**
+ * @param {(text: string) => void} search
+ * @param {(by: number) => void} go
+ */
+function searchField(search, go) {
+  const input = h("input", {
+    type: "search",
+    placeholder: "Search the log (/)",
+    "aria-label": "Search the log",
+    oninput: () => search(input.value),
+    onkeydown: (/** @type {KeyboardEvent} */ event) => event.key === "Enter" && go(event.shiftKey ? -1 : 1),
+  });
+  return input;
+}
+
+/**
+ * @param {string} label
+ * @param {string} keys
+ * @param {string} iconName
+ * @param {() => boolean} isOn
+ * @param {() => void} run
+ */
+function stepButton(label, keys, iconName, isOn, run) {
+  const title = `${label} (${keys})`;
+  return h(
+    "button.icon-only",
+    { type: "button", "aria-label": label, title, disabled: () => !isOn(), onclick: run },
+    icon(iconName),
   );
 }
