@@ -93,7 +93,7 @@ def copy_job(sessions: Sessions, place: Place, job_id: str) -> str:
     with transaction(sessions) as session:
         job = session.get_one(Job, job_id)
         story = next(story for story in STORIES if story.name == job.name)
-        copy = replace(story, name=f"{story.name}-{secrets.token_hex(2)}")
+        copy = replace(story, name=f"{story.name}-{secrets.token_hex(4)}")
         owner = Owner(job.project_id, storage_folder(place), now)
         return write_job(session, owner, copy, follow(copy, now), dict(job.spec) | {"name": copy.name}).id
 

@@ -9,7 +9,8 @@
 
 /**
  * A group of charts. What the user does in one is shown in all; programmatic changes send no events, so there is no
- * loop. Dispatches "zoom" ({ from, to }, both null after a reset) and "crosshair" ({ x }) once for the group.
+ * loop. Dispatches "zoom" ({ from, to }, both null after a reset) and "crosshair" ({ x }) once for the group, each with
+ * the `chart` that was used.
  */
 export class ChartGroup extends EventTarget {
   constructor() {
@@ -37,7 +38,7 @@ export class ChartGroup extends EventTarget {
       chart.addEventListener(type, (event) => {
         const { detail } = /** @type {CustomEvent} */ (event);
         for (const other of this.charts.keys()) if (other !== chart) apply(other, detail);
-        if (isForwarded) this.dispatchEvent(new CustomEvent(type, { detail }));
+        if (isForwarded) this.dispatchEvent(new CustomEvent(type, { detail: { ...detail, chart } }));
       }, { signal: stop.signal });
     join("zoom-move", (other) => other.adoptZoom(chart));
     join("zoom", (other) => other.adoptZoom(chart), true);

@@ -7,7 +7,8 @@ import { onEnd } from "../../../signals.js";
 /** @typedef {import("./options.js").StepRange} StepRange */
 
 const MOST_POINTS = 2000;
-const DELAY = 30;
+/** Changes of the range that follow each other faster than this, in milliseconds, are read once, after the last one. */
+const DELAY = 60;
 /** A part of the range that is read on either side too, so that panning shows no gap. */
 const MARGIN = 0.1;
 const AT_ONCE = 3;
@@ -15,12 +16,15 @@ const AT_ONCE = 3;
 export class FinerCurves {
   /**
    * @param {JobModel} model
-   * @param {() => readonly (readonly string[])[]} listGroups  the names of each chart in view
+   * @param {() => readonly (readonly string[])[]} listGroups  the names of each chart in view, the most wanted first
+   * @param {() => void} onChange  called after curves have changed
    */
-  constructor(model, listGroups) {
+  constructor(model, listGroups, onChange) {
     this.model = model;
     this.listGroups = listGroups;
+    this.onChange = onChange;
     this.timer = 0;
+    this.shownAt = -Infinity;
     this.abort = new AbortController();
     /** @type {Set<string>} names that were read in full resolution, or are */
     this.refined = new Set();
@@ -33,18 +37,20 @@ export class FinerCurves {
   }
 
   /**
-   * Read what a range needs, after the last change of the range.
+   * Read what a range needs: at once, or after the last of several changes.
    * @param {StepRange | null} range  null: all steps
    */
   show(range) {
     this.cancel();
     this.abort = new AbortController();
-    if (!range) {
-      if ([...this.model.curves.curves.values()].some(({ detail }) => detail)) {
-        this.#change(() => this.model.curves.clearDetail());
-      }
-      this.timer = setTimeout(() => this.#readAll(), DELAY);
-    } else this.timer = setTimeout(() => this.#readRange(range), DELAY);
+    const isAlone = performance.now() - this.shownAt > DELAY;
+    this.shownAt = performance.now();
+    if (!range && [...this.model.curves.curves.values()].some(({ detail }) => detail)) {
+      this.#change(() => this.model.curves.clearDetail());
+    }
+    const read = () => range ? this.#readRange(range) : this.#readAll();
+    if (isAlone) read();
+    else this.timer = setTimeout(read, DELAY);
   }
 
   async #readAll() {
@@ -75,11 +81,13 @@ export class FinerCurves {
   }
 
   /**
+   * Read the first group alone, since the server answers several requests at the speed of the slowest, then the others.
    * @param {readonly (readonly string[])[]} groups
    * @param {(names: readonly string[]) => Promise<void>} read
    */
   async #readEach(groups, read) {
-    const waiting = [...groups];
+    const [first, ...waiting] = groups;
+    if (first) await Promise.allSettled([read(first)]);
     const work = async () => {
       for (let names = waiting.shift(); names; names = waiting.shift()) await read(names);
     };
@@ -100,5 +108,6 @@ export class FinerCurves {
   #change(change) {
     change();
     this.model.curvesVersion.value++;
+    this.onChange();
   }
 }

@@ -33,7 +33,8 @@ export class ChartBoard {
     this.model = model;
     this.options = new ChartOptions();
     this.group = new ChartGroup();
-    this.version = followSlowly(() => model.curvesVersion.value);
+    const { slow, catchUp } = followSlowly(() => model.curvesVersion.value);
+    this.version = slow;
     this.areOthersOpen = signal(false);
     /** @type {{from: number, to: number} | null} the range in view, in the axis' unit */
     this.zoom = null;
@@ -44,7 +45,9 @@ export class ChartBoard {
     const objective = computed(() => model.job.value?.spec.objective ?? "sft");
     this.plans = computed(() => planCharts(names.value.split(" ").filter(Boolean), objective.value));
     this.marks = this.#followMarks();
-    this.finer = new FinerCurves(model, () => this.#listGroups());
+    /** The title of the chart in which the user has zoomed last. */
+    this.zoomed = "";
+    this.finer = new FinerCurves(model, () => this.#listGroups(), catchUp);
     this.#followRange();
   }
 
@@ -78,7 +81,8 @@ export class ChartBoard {
       });
     });
     group.addEventListener("zoom", (event) => {
-      const { from, to } = /** @type {CustomEvent} */ (event).detail;
+      const { from, to, chart } = /** @type {CustomEvent} */ (event).detail;
+      this.zoomed = chart.label;
       const kind = options.xKind.peek();
       options.setRange(
         from === null ? null : { from: model.curves.stepAt(from, kind), to: model.curves.stepAt(to, kind) },
@@ -89,7 +93,8 @@ export class ChartBoard {
 
   #listGroups() {
     const { main, others } = this.plans.peek();
-    const shown = this.areOthersOpen.peek() ? [...main, ...others] : main;
+    const shown = this.areOthersOpen.peek() ? [...main, ...others] : [...main];
+    shown.sort((a, b) => Number(b.title === this.zoomed) - Number(a.title === this.zoomed));
     return shown.map(({ series }) => series.map(({ name }) => name));
   }
 
@@ -101,23 +106,24 @@ export class ChartBoard {
 }
 
 /**
- * Return a signal that follows another one, but not at every change.
+ * Return a signal that follows another one, but not at every change, and a function that lets it catch up at once.
  * @param {() => number} read
  */
 function followSlowly(read) {
   const slow = signal(untracked(read));
   let [timer, changedAt] = [0, -PACE];
-  const take = () => {
+  const catchUp = () => {
+    clearTimeout(timer);
     timer = 0;
     changedAt = performance.now();
     slow.value = untracked(read);
   };
   effect(() => {
     if (read() === slow.peek()) return;
-    if (!timer) timer = setTimeout(take, Math.max(0, changedAt + PACE - performance.now()));
+    if (!timer) timer = setTimeout(catchUp, Math.max(0, changedAt + PACE - performance.now()));
   });
   onEnd(() => clearTimeout(timer));
-  return slow;
+  return { slow, catchUp };
 }
 
 /** @param {JobModel} model */
