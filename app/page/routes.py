@@ -12,13 +12,12 @@ from app.errors import NotFound
 from app.page.about import ABOUT, About
 from app.page.site import Site, StaticFile
 from app.web.answers.codings import choose_coding
-from app.web.answers.policy import ISOLATED, PAGE_POLICY
+from app.web.answers.policy import PAGE_POLICY, isolate
 from app.web.conditional import is_known
 from app.web.errors import PageOutdated
 from app.web.problems import ApiProblem, problem_json
 from app.web.request_id import ERROR_CODE
 
-OF_PAGE: Final[Mapping[str, str]] = MappingProxyType({"Content-Security-Policy": PAGE_POLICY, **ISOLATED})
 OF_FILE: Final[Mapping[str, str]] = MappingProxyType({"Cross-Origin-Resource-Policy": "same-origin"})
 """Is for the page's scripts, styles and pictures: the document's policy holds for them. Opened alone, they can do
 nothing, like every answer without a policy of its own."""
@@ -62,8 +61,12 @@ def create_router(site: Site) -> APIRouter:
 
 
 def answer_index(request: Request, site: Site) -> Response:
-    headers = {"Vary": "Accept, Accept-Encoding", "Cache-Control": "no-cache", **OF_PAGE}
+    headers = {"Vary": "Accept, Accept-Encoding", "Cache-Control": "no-cache", **restrict_page(request)}
     return answer_file(request, site.index, headers)
+
+
+def restrict_page(request: Request) -> dict[str, str]:
+    return {"Content-Security-Policy": PAGE_POLICY, **isolate(request.url)}
 
 
 def answer_file(request: Request, file: StaticFile, headers: dict[str, str]) -> Response:
@@ -82,5 +85,5 @@ def answer_file(request: Request, file: StaticFile, headers: dict[str, str]) -> 
 def refuse(request: Request, error: NotFound) -> Response:
     """Answer with an error that no cache keeps: after an update, the same address may exist."""
     request.scope[ERROR_CODE] = error.code
-    headers = {"Cache-Control": "no-store", **OF_PAGE}
+    headers = {"Cache-Control": "no-store", **restrict_page(request)}
     return problem_json(request, ApiProblem(error.status, error.code, str(error), headers=headers))

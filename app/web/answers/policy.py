@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from starlette.datastructures import URL
 from starlette.types import Message
 
 NO_FRAMES: Final = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -21,12 +22,13 @@ NOTHING_LOADED: Final = (POLICY, b"default-src 'none'; frame-ancestors 'none'")
 ISOLATED: Final[Mapping[str, str]] = MappingProxyType(
     {
         "Referrer-Policy": "no-referrer",
-        "Cross-Origin-Opener-Policy": "same-origin",
         "Cross-Origin-Resource-Policy": "same-origin",
         "Permissions-Policy": "accelerometer=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), "
         "magnetometer=(), microphone=(), midi=(), payment=(), usb=()",
     }
 )
+OPENER: Final[Mapping[str, str]] = MappingProxyType({"Cross-Origin-Opener-Policy": "same-origin"})
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 PAGE_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     f"{NO_FRAMES}; require-trusted-types-for 'script'; trusted-types 'none'"
@@ -40,6 +42,13 @@ def restrict(message: Message) -> None:
     if not any(name == POLICY for name, _ in headers):
         headers.append(NOTHING_LOADED)
     headers += OF_EVERY_ANSWER
+
+
+def isolate(url: URL) -> dict[str, str]:
+    """Return the headers that keep a document apart from other sites. Browsers ignore one of them, with an error in the
+    console, on plain HTTP unless the host is this machine."""
+    is_trustworthy = url.scheme == "https" or url.hostname in LOOPBACK
+    return {**ISOLATED, **OPENER} if is_trustworthy else {**ISOLATED}
 
 
 def allow_reference(html: str) -> str:

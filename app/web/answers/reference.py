@@ -8,7 +8,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi_offline import FastAPIOffline
 from starlette.responses import HTMLResponse
 
-from app.web.answers.policy import ISOLATED, allow_reference
+from app.web.answers.policy import allow_reference, isolate
 
 ASSETS: Final = "/docs-assets"
 
@@ -20,7 +20,7 @@ def create_documented(**options: Any) -> FastAPI:
     @app.get("/docs", include_in_schema=False)
     async def get_reference(request: Request) -> HTMLResponse:
         html, policy = build_reference(app.title, request.scope.get("root_path", ""))
-        return HTMLResponse(html, headers={"Content-Security-Policy": policy, **ISOLATED})
+        return HTMLResponse(html, headers={"Content-Security-Policy": policy, **isolate(request.url)})
 
     return app
 

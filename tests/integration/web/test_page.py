@@ -146,9 +146,21 @@ def test_the_page_may_do_little(server: TestClient) -> None:
             "trusted-types": "'none'",
         }
         assert answer.headers["referrer-policy"] == "no-referrer"
-        assert answer.headers["cross-origin-opener-policy"] == "same-origin"
         assert answer.headers["cross-origin-resource-policy"] == "same-origin"
         assert "camera=()" in answer.headers["permissions-policy"]
+
+
+@pytest.mark.parametrize(
+    ("origin", "is_trustworthy"),
+    [("https://tune.example.com", True), ("http://127.0.0.1:8400", True), ("http://[::1]:8400", True),
+     ("http://localhost:8400", True), ("http://tune.lan:8400", False)],
+)  # fmt: skip
+def test_a_document_is_kept_apart_where_browsers_heed_it(origin: str, is_trustworthy: bool) -> None:
+    """On plain HTTP, browsers ignore the header and print an error into the console."""
+    server = serve({"index.html": b"<!doctype html>"})
+    for path in ("/", "/ui/jobs"):
+        answer = server.get(f"{origin}{path}", headers=BROWSER)
+        assert (answer.headers.get("cross-origin-opener-policy") == "same-origin") == is_trustworthy
 
 
 def test_a_file_of_the_page_may_do_nothing_by_itself(server: TestClient) -> None:
