@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from app.domain.jobs.state import JobState
 from benchmarks.page.browsing import BusyMeter, open_browser, open_page
 from tests.page.demo.pulse import Pulse
-from tests.page.demo_data import Demo, copy_job
+from tests.page.demo.stories import STORIES
+from tests.page.demo_data import Demo, copy_job, remove_job
 from tests.page.screenshots import SETTLED
 from tests.page.soak import COPIED
 from tests.page.stack import PageStack
@@ -34,7 +36,7 @@ WATCH_ROWS = """() => {
 }"""
 WATCH_CURVES = """() => {
   window.shown = [];
-  const chart = [...document.querySelectorAll("line-chart")].find((each) => each.label === probe.label);
+  const chart = document.querySelector("line-chart");
   const {appendPoint} = Object.getPrototypeOf(chart);
   chart.appendPoint = function (id, x, ...values) {
     appendPoint.call(chart, id, x, ...values);
@@ -120,7 +122,10 @@ def measure_delays(committed: Sequence[Seen], shown: Sequence[Seen], until: floa
 
 
 def measure_list(stack: PageStack, demo: Demo) -> dict[str, Any]:
-    """Show fifty jobs that take a step a second each."""
+    """Show fifty jobs that take a step a second each. The list has room for fifty, so that others give way."""
+    for story in STORIES:
+        if story.state in (JobState.pausing, JobState.cancelling):
+            remove_job(stack.sessions, demo.jobs[story.name])
     pulse = follow_copies(stack, demo, NUM_LISTED, with_originals=True)
     return {"num_jobs": NUM_LISTED} | watch(
         stack, pulse, NUM_LISTED, LISTED_SECONDS, "/ui/jobs?state=running", WATCH_ROWS
