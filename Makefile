@@ -6,7 +6,7 @@ DATA_DIR ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-ops test-cuda page screenshots page-soak extras chaos soak fuzz cuda-dry-run check up bench bench-api format clean
+.PHONY: help demo test test-ops test-cuda page screenshots page-soak extras chaos soak fuzz cuda-dry-run check up bench bench-api bench-page format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,8 +54,9 @@ screenshots: $(VENV)/page-installed  ## take the pictures of the web page in doc
 	$(BIN)/python -m tests.page.screenshots
 
 PAGE_SOAK_MINUTES ?= 60
+PAGE_SOAK_OUT ?= benchmarks/results/page_soak.json
 page-soak: $(VENV)/page-installed  ## compare eight live jobs in Chromium for an hour and measure the page's memory
-	$(BIN)/python -m tests.page.soak --minutes $(PAGE_SOAK_MINUTES) --out benchmarks/results/page_soak.json
+	$(BIN)/python -m tests.page.soak --minutes $(PAGE_SOAK_MINUTES) --out $(PAGE_SOAK_OUT)
 
 # Prints its seed. CHAOS_SEED=… repeats a run.
 chaos: $(VENV)/installed  ## run 200 jobs under faults, check every result, and kill processes at every failpoint
@@ -99,6 +100,9 @@ bench: $(VENV)/bench-installed  ## benchmark training against TRL and transforme
 
 bench-api: $(VENV)/installed  ## benchmark polls and posts against bare handlers (four minutes; needs wrk)
 	@$(BIN)/python -m benchmarks.api
+
+bench-page: $(VENV)/page-installed  ## benchmark the web page in Chromium over a real stack (fifteen minutes; needs 5 GB)
+	@$(BIN)/python -m benchmarks.page --output benchmarks/results/page.json
 
 up: $(VENV)/installed  ## start the local stack in the foreground
 	@$(BIN)/tunewright up $(if $(DATA_DIR),--data-dir $(DATA_DIR))

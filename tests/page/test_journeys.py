@@ -189,6 +189,17 @@ def test_jobs_are_selected_compared_cloned_and_cancelled(
     assert api.get(f"/jobs/{id}").json()["state"] in ("cancelling", "cancelled")
 
 
+def test_all_rows_of_the_list_follow_their_jobs(signed_in: Page, pulse: Pulse) -> None:
+    signed_in.goto("/ui/jobs")
+    steps = {job.id: signed_in.locator(f'tr[data-id="{job.id}"] .job-numbers') for job in pulse.jobs}
+    for _ in range(2):
+        for job in pulse.jobs:
+            expect(steps[job.id]).to_contain_text(f"{job.step:,} /")
+            pulse.take_step(job)
+    for job in pulse.jobs:
+        expect(steps[job.id]).to_contain_text(f"{job.step:,} /")
+
+
 def test_seven_tabs_are_alive_when_shown(signed_in: Page, stack: PageStack, pulse: Pulse) -> None:
     """A browser opens six connections to a host: a hidden tab must keep none."""
     context, job = signed_in.context, pulse.jobs[0]

@@ -135,8 +135,8 @@ export class JobStore {
       },
       onEvent: (name, data) => {
         if (name === "job") {
-          this.sent.add(data.job_id);
-          this.#enqueue(data.job_id, data);
+          this.sent.add(data.id);
+          this.#enqueue(data.id, data);
         } else if (name === "deleted") this.#enqueue(data.job_id, null);
         else if (name === "listed") this.#checkUnsent();
       },
@@ -189,7 +189,7 @@ export class JobStore {
    * @param {Job | null} job
    */
   #take(id, job) {
-    if (job) this.collection.apply(withId(job, id), this.#rules());
+    if (job) this.collection.apply(job, this.#rules());
     else {
       this.collection.delete(id);
       this.onDeleted(id);
@@ -258,15 +258,6 @@ async function readPages(collection, aborted) {
  */
 function readPage(collection, cursor, limit, aborted) {
   return get("/jobs", { query: { ...queryOf(collection.filter), limit, cursor }, signal: aborted });
-}
-
-/**
- * @param {any} job
- * @param {string} id
- * @returns {Job}
- */
-function withId(job, id) {
-  return job.id ? job : { ...job, id };
 }
 
 /** @param {JobFilter} filter */
