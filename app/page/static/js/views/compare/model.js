@@ -12,6 +12,8 @@ import { onEnd, scope, signal } from "../../signals.js";
 const FIRST = [...LOSSES, SPEED, TOKENS];
 const MOST_POINTS = 2000;
 const CHECK_MS = 10_000;
+/** The shortest time between two drawings of new points, in milliseconds: eight curves are drawn each time. */
+const PACE_MS = 100;
 
 /** One of the compared jobs. */
 export class Entry {
@@ -105,13 +107,13 @@ export class CompareModel {
     this.entries = signal(/** @type {readonly Entry[]} */ ([]));
     /** @type {Set<Entry>} */
     this.changed = new Set();
-    this.frame = 0;
+    this.timer = 0;
     this.followed = "";
     this.endLive = () => {};
     const timer = setInterval(() => this.#checkFollowed(), CHECK_MS);
     onEnd(() => {
       clearInterval(timer);
-      cancelAnimationFrame(this.frame);
+      clearTimeout(this.timer);
       this.endLive();
       for (const entry of this.entries.peek()) entry.abort.abort();
     });
@@ -194,11 +196,11 @@ export class CompareModel {
   /** @param {Entry} entry */
   #note(entry) {
     this.changed.add(entry);
-    this.frame ||= requestAnimationFrame(() => {
-      this.frame = 0;
+    this.timer ||= setTimeout(() => {
+      this.timer = 0;
       for (const each of this.changed) each.version.value++;
       this.changed.clear();
-    });
+    }, PACE_MS);
   }
 
   /** A stream that is refused does not say why: one of its jobs may have been deleted while it was interrupted. */
