@@ -201,7 +201,7 @@ class Job(Base):
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     retry_of: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"))
-    created_by_key: Mapped[str | None] = mapped_column(ForeignKey("api_keys.id", ondelete="SET NULL"))
+    created_by_key_id: Mapped[str | None] = mapped_column(ForeignKey("api_keys.id", ondelete="SET NULL"))
     created_by_name: Mapped[str | None]
     """Is the key's name, which never changes: no poll has to join the keys."""
     init_from_id: Mapped[str | None]
@@ -220,7 +220,7 @@ class Job(Base):
         Index("ix_jobs_page", "project_id", "created_at", "id"),
         Index("ix_jobs_state", "project_id", "state", "created_at", "id"),
         Index("ix_jobs_base_model", "project_id", "base_model", "created_at", "id"),
-        Index("ix_jobs_created_by", "created_by_key", "created_at", "id"),
+        Index("ix_jobs_created_by", "created_by_key_id", "created_at", "id"),
         Index("ix_jobs_whole_models", "project_id", "finished_at", "id", postgresql_where=text("method = 'full'")),
         Index("ix_jobs_finished", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
         Index("ix_jobs_queue", text("priority DESC"), "created_at", "id", postgresql_where=text("state = 'queued'")),

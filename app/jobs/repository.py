@@ -61,7 +61,7 @@ class JobRepository:
 
     def add(self, job: Job, event: EventBody) -> None:
         job.last_event_number = 1
-        name: Any = select(ApiKey.name).where(ApiKey.id == job.created_by_key).scalar_subquery()
+        name: Any = select(ApiKey.name).where(ApiKey.id == job.created_by_key_id).scalar_subquery()
         job.created_by_name = name
         self.session.add(job)
         self.session.flush()

@@ -114,8 +114,8 @@ class JobOut(ApiModel):
             else None,
             adapter_id=details.adapter_id,
             metadata=job.metadata_,
-            created_by=CreatedBy(key_id=job.created_by_key, key_name=job.created_by_name or "")
-            if job.created_by_key
+            created_by=CreatedBy(key_id=job.created_by_key_id, key_name=job.created_by_name or "")
+            if job.created_by_key_id
             else None,
             exact=not job.inexact_resumes,
         )

@@ -73,7 +73,7 @@ class JobService:
             gpu=list(spec.resources.gpu),
             labels=dict(spec.resources.labels),
             retry_of=retry_of,
-            created_by_key=key_id,
+            created_by_key_id=key_id,
             init_from_id=init_from_id,
             resume_from=checkpoint.id if checkpoint else None,
             resume_machine=checkpoint.machine_fingerprint if checkpoint else None,

@@ -211,7 +211,7 @@ def page_of_jobs(given: frozenset[str], without_metadata: bool, *columns: Column
         "created_after": Job.created_at > bindparam("created_after"),
         "created_before": Job.created_at < bindparam("created_before"),
         "metadata": Job.metadata_.contains(bindparam("metadata", type_=JSONB())),
-        "created_by": Job.created_by_key == bindparam("created_by"),
+        "created_by": Job.created_by_key_id == bindparam("created_by"),
         "name": or_(
             func.strpos(func.lower(Job.name), func.lower(bindparam("name"))) > 0,
             func.starts_with(Job.id, bindparam("name")),

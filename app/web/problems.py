@@ -178,7 +178,7 @@ def _describe_unstorable_value(request: Request, error: DataError) -> ApiProblem
 def _describe_refused_write(request: Request, error: IntegrityError) -> ApiProblem:
     """Describe a refused write. If the project was deleted during the request, its key is no longer valid."""
     constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None) or ""
-    if constraint.endswith(("_project_id_projects", "_created_by_key_api_keys")):
+    if constraint.endswith(("_project_id_projects", "_created_by_key_id_api_keys")):
         return _describe_error(request, Unauthorized())
     return _describe_unexpected_error(request, error)
 

@@ -229,15 +229,16 @@ CREATE TABLE jobs (
     failure_reason text, failure_message text, last_event_number bigint DEFAULT 0 NOT NULL,
     created_at timestamptz DEFAULT clock_timestamp() NOT NULL,
     queued_at timestamptz DEFAULT clock_timestamp() NOT NULL, started_at timestamptz, finished_at timestamptz,
-    retry_of text, created_by_key text, created_by_name text, init_from_id text, resume_from text, resume_machine text,
-    inexact_resumes jsonb DEFAULT '[]' NOT NULL,
+    retry_of text, created_by_key_id text, created_by_name text, init_from_id text, resume_from text,
+    resume_machine text, inexact_resumes jsonb DEFAULT '[]' NOT NULL,
     CONSTRAINT pk_jobs PRIMARY KEY (id),
     CONSTRAINT fk_jobs_project_id_projects FOREIGN KEY (project_id) REFERENCES projects (id),
     CONSTRAINT fk_jobs_retry_of_jobs FOREIGN KEY (retry_of) REFERENCES jobs (id) ON DELETE SET NULL,
-    CONSTRAINT fk_jobs_created_by_key_api_keys FOREIGN KEY (created_by_key) REFERENCES api_keys (id) ON DELETE SET NULL
+    CONSTRAINT fk_jobs_created_by_key_id_api_keys FOREIGN KEY (created_by_key_id) REFERENCES api_keys (id)
+        ON DELETE SET NULL
 );
 CREATE INDEX ix_jobs_base_model ON jobs (project_id, base_model, created_at, id);
-CREATE INDEX ix_jobs_created_by ON jobs (created_by_key, created_at, id);
+CREATE INDEX ix_jobs_created_by ON jobs (created_by_key_id, created_at, id);
 CREATE INDEX ix_jobs_finished ON jobs (finished_at) WHERE finished_at IS NOT NULL;
 CREATE INDEX ix_jobs_id_end ON jobs (project_id, right(id, 8));
 CREATE INDEX ix_jobs_init_from_id ON jobs (init_from_id) WHERE init_from_id IS NOT NULL;

@@ -56,7 +56,7 @@ COLUMN_SQL: dict[str, dict[str, str]] = {
         "spec": f"'{SPEC}'",
         "metadata": """jsonb_build_object('team', 'team-' || i % 1000)""",
         "finished_at": ENDED,
-        "created_by_key": "'key-' || lpad(to_hex(i % 100), 24, '0')",
+        "created_by_key_id": "'key-' || lpad(to_hex(i % 100), 24, '0')",
         "name": "'tuned-' || i",
     },
     "datasets": {"id": f"'file-' || {NUMBER}", "state": "CASE WHEN i <= 20 THEN 'inspecting' ELSE 'ready' END"},

@@ -158,5 +158,5 @@ def test_the_client_finds_jobs_by_key_and_name(
         assert [each.id for each in client.list_jobs(created_by=id_of(key), name="SUPP")] == [job.id]
         assert list(client.list_jobs(name="none")) == []
         with transaction(sessions) as session:
-            session.execute(update(Job).values(created_by_key=None))
+            session.execute(update(Job).values(created_by_key_id=None))
         assert client.get_job(job.id).created_by is None

@@ -78,7 +78,7 @@ def job_row(owner: Owner, story: Story, course: Course, spec: dict[str, Any]) ->
         priority=spec["priority"],
         base_model=story.base_model,
         method=story.method,
-        created_by_key=seeded_id("key-", story.key),
+        created_by_key_id=seeded_id("key-", story.key),
         created_by_name=story.key,
         spec=spec,
         metadata_=dict(story.metadata),

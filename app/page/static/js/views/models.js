@@ -24,7 +24,7 @@ const COLUMNS = [
   { label: "State" },
   { label: "License" },
   { label: "Parameters", isNumber: true },
-  { label: "Maximum length", isNumber: true },
+  { label: "Max length", isNumber: true },
   { label: "Size", isNumber: true },
   { label: "Added" },
   { label: "Actions", isHidden: true },
