@@ -66,12 +66,22 @@ export function createForm({ fields, sections, reference, draftKey, resources })
   });
   const visible = computed(() => problems.value.filter(isVisible));
 
+  function keepDraft() {
+    if (!isDone) writeDraft(draftKey, changes.peek().length ? { values: values.peek(), sent } : null);
+  }
+
+  // The last input is kept also if the page or the view is left before the pause.
+  addEventListener("pagehide", keepDraft);
+  onEnd(() => {
+    removeEventListener("pagehide", keepDraft);
+    keepDraft();
+  });
   followChecks({
     request,
     isComplete: () => !own.peek().some((each) => each.code === "missing"),
     onPause: () => {
       touched.value = new Set([...touched.peek(), ...edited]);
-      if (!isDone) writeDraft(draftKey, changes.peek().length ? { values: values.peek(), sent } : null);
+      keepDraft();
     },
     onVerdict: (found, errors) => {
       verdict.value = found;
